@@ -1,0 +1,55 @@
+"""Connect to the Ray cluster that is there, or start one on this machine, quietly and without telemetry."""
+
+import logging
+import os
+import warnings
+
+from hubert_ecg.errors import ResourceError
+
+log = logging.getLogger(__name__)
+
+
+def start_ray(*, num_cpus: int | None = None) -> None:
+    """Join the cluster named by `RAY_ADDRESS` (set inside `ray job submit`), else start one of this machine's cores.
+
+    Does nothing when this process is connected already. Ray's usage statistics stay off unless the user turned them
+    on: a hospital's machines do not report anywhere by default.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would otherwise announce a change of default that this project does not depend on, at every start.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    from ray.data import DataContext
+
+    if not ray.is_initialized():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            address = os.environ.get("RAY_ADDRESS")
+            if address:
+                ray.init(address=address, logging_level=logging.WARNING)
+            else:
+                ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING)
+        log.info("Ray: %d CPUs, %d GPUs", available("CPU"), available("GPU"))
+    # Our own progress lines carry counts and rates; Ray's bars would overwrite them.
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def available(resource: str) -> int:
+    """How much of a resource the cluster has in all, busy or not."""
+    import ray
+
+    return int(ray.cluster_resources().get(resource, 0))
+
+
+def require_cpus(wanted: float, what: str) -> None:
+    """ResourceError unless the cluster has that many CPUs in all, so that work is refused rather than left waiting."""
+    import ray
+
+    total = float(ray.cluster_resources().get("CPU", 0))
+    if wanted > total:
+        raise ResourceError(
+            f"{what}: wanted {wanted:g} CPUs, the Ray cluster has {total:g}; ask for fewer workers or join a larger cluster"
+        )

@@ -1,0 +1,81 @@
+"""The Arrow tables of waveforms, features and token labels: their columns, and the step from column to array.
+
+Row r of part p describes the same recording in a waveform table and in every table made from it.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+WAVEFORM_COLUMNS = {
+    "record_id": pa.string(),
+    "patient_id": pa.string(),
+    "age_years": pa.float32(),
+    "sex": pa.string(),
+    "split": pa.string(),
+    "fold": pa.int16(),
+    "tags": pa.list_(pa.string()),
+    "source_rate_hz": pa.float32(),
+    # [12 * time] scaled signal, lead after lead; see Waveform for the way back to mV.
+    "counts": pa.list_(pa.int16()),
+    "offset_mv": pa.list_(pa.float32(), 12),
+    "gain_mv": pa.list_(pa.float32(), 12),
+}
+LABEL_PREFIX = "labels."
+
+
+def waveform_schema(label_sets: list[str]) -> pa.Schema:
+    labels = {LABEL_PREFIX + name: pa.list_(pa.string()) for name in label_sets}
+    return pa.schema([pa.field(name, kind) for name, kind in (WAVEFORM_COLUMNS | labels).items()])
+
+
+def feature_schema(row_length: int) -> pa.Schema:
+    """One row per recording and crop start: `features` holds [token, dim] flattened, `row_length` numbers."""
+    return pa.schema(
+        [
+            pa.field("record_id", pa.string()),
+            pa.field("crop_start_s", pa.float32()),
+            pa.field("features", pa.list_(pa.float32(), row_length)),
+        ]
+    )
+
+
+def code_schema(codebooks: list[str]) -> pa.Schema:
+    """One row per recording: the declared crop starts it is long enough for, and per codebook [crop, token] codes."""
+    codes = [pa.field(f"codes.{name}", pa.list_(pa.uint16())) for name in codebooks]
+    fixed = [pa.field("record_id", pa.string()), pa.field("crop_starts_s", pa.list_(pa.float32()))]
+    return pa.schema(fixed + codes)
+
+
+def list_rows(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """The rows of a list column as arrays that share its memory."""
+    rows: list[np.ndarray] = []
+    for chunk in column.chunks:
+        if pa.types.is_fixed_size_list(chunk.type):
+            values = chunk.flatten().to_numpy(zero_copy_only=False)
+            rows += list(values.reshape(len(chunk), chunk.type.list_size))
+        else:
+            if len(chunk) == 0:
+                continue
+            offsets = chunk.offsets.to_numpy()
+            values = chunk.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
+            rows += np.split(values, offsets[1:-1] - offsets[0])
+    return rows
+
+
+def stack_rows(column: pa.ChunkedArray) -> np.ndarray:
+    """A fixed-size list column as one [row, size] array."""
+    size = column.type.list_size
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), size)
+
+
+def to_list_array(rows: list[np.ndarray], value_type: pa.DataType) -> pa.ListArray:
+    """Arrays of any length -> one list column, without a Python object per number."""
+    lengths = np.array([0] + [len(row) for row in rows], np.int64)
+    flat = np.concatenate(rows) if rows else np.zeros(0, value_type.to_pandas_dtype())
+    offsets = pa.array(np.cumsum(lengths), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, value_type))
+
+
+def to_fixed_list_array(rows: np.ndarray, value_type: pa.DataType) -> pa.FixedSizeListArray:
+    """[row, size] -> one fixed-size list column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).reshape(-1), value_type), rows.shape[1])
