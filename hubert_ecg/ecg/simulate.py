@@ -1,20 +1,22 @@
-"""Simulated 12-lead ECGs of a cohort: six labelled conditions by their mechanism, and everything else drawn alike for all.
+"""Simulated 12-lead ECGs of a cohort: six labelled conditions by their mechanism, all else drawn alike.
 
-The heart is a moving dipole made of Gaussian pieces (after ECGSYN, McSharry 2003, in three dimensions as Sameni 2007), seen
-by nine electrodes through a torso (Dower's matrix, varied per patient). Anatomy, voltage, axis, noise, age and sex come
-from random streams that know nothing of the condition, so that none of them gives it away.
+The heart is a moving dipole made of Gaussian pieces (after ECGSYN, McSharry 2003, in three dimensions as Sameni 2007),
+seen by nine electrodes through a torso (Dower's matrix, varied per patient). Anatomy, voltage, axis, noise, age and sex
+come from random streams that know nothing of the condition, so that none of them gives it away.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
 from hubert_ecg.ecg import simulate_body as body
-from hubert_ecg.ecg import simulate_rhythm as rhythm
 from hubert_ecg.ecg import simulate_waves as waves
 from hubert_ecg.ecg.recording import Recording
+from hubert_ecg.ecg.simulate_heart import heart_dipole
+from hubert_ecg.ecg.simulate_rhythm import Breathing
 from hubert_ecg.errors import ConfigError
 
 CONDITIONS = ("NORM", "AFIB", "AFLT", "CLBBB", "CRBBB", "1AVB")
@@ -46,7 +48,7 @@ _COMPANIONS = {
 """Probability that the first condition brings a second one along."""
 _FINDING_SHARES = {
     "left axis": 0.16,
-    "left ventricular hypertrophy": 0.14,
+    "left ventricular hypertrophy": 0.18,
     "inferior infarct": 0.13,
     "anterior infarct": 0.12,
     "ST-T change": 0.25,
@@ -57,7 +59,7 @@ _FINDING_SHARES = {
     "tachycardia": 0.06,
     "bradycardia": 0.06,
 }
-_STREAMS = ("member", "heart", "torso", "placement", "noise", "rhythm", "atria", "ectopy")
+_PURPOSES = ("member", "heart", "torso", "placement", "noise", "rhythm", "atria", "ectopy", "beats")
 
 
 def _default_shares() -> dict[str, float]:
@@ -155,20 +157,31 @@ def simulate_member(config: SimulatorConfig, member: CohortMember) -> tuple[Reco
     """
     rate_hz = config.sampling_rate_hz
     times_s = np.arange(round(config.duration_s * rate_hz)) / rate_hz
-    patient = _streams(config.seed, 0, member.patient_index)
-    visit = _streams(config.seed, 1, member.index)
+    patient = partial(_patient_stream, config.seed, member.patient_index)
+    visit = partial(_recording_stream, config.seed, member.index)
 
     heart = waves.draw_heart(
-        patient["heart"], age_years=member.age_years, sex=member.sex, findings=frozenset(member.findings)
+        patient("heart"), age_years=member.age_years, sex=member.sex, findings=frozenset(member.findings)
     )
-    noise = visit["noise"]
-    breathing = rhythm.Breathing(rate_hz=noise.uniform(0.17, 0.38), phase=noise.uniform(0, 2 * np.pi))
+    noise = visit("noise")
+    breathing = Breathing(rate_hz=noise.uniform(0.17, 0.38), phase=noise.uniform(0, 2 * np.pi))
     disturbance = body.draw_disturbance(noise, noise_level=config.noise_level)
-    field_matrix = body.draw_lead_field(patient["torso"], visit["placement"], sex=member.sex)
+    field_matrix = body.draw_lead_field(patient("torso"), visit("placement"), sex=member.sex)
     gains = 1 + disturbance.gain_error * noise.standard_normal(len(body.ELECTRODES))
 
-    dipole, truth = _heart_dipole(member, heart, visit, patient["rhythm"], breathing, times_s, rate_hz)
-    electrodes = gains[:, None] * (field_matrix @ dipole)
+    beating = heart_dipole(
+        heart,
+        conditions=frozenset(member.conditions),
+        findings=frozenset(member.findings),
+        heart_rate_bpm=member.heart_rate_bpm,
+        age_years=member.age_years,
+        pr_position=float(patient("rhythm").random()),
+        streams=visit,
+        breathing=breathing,
+        times_s=times_s,
+        rate_hz=rate_hz,
+    )
+    electrodes = gains[:, None] * (field_matrix @ beating.dipole_mv)
     electrodes += body.electrode_noise(noise, times_s, disturbance=disturbance, breathing=breathing, rate_hz=rate_hz)
     recording = Recording(
         samples=body.leads_from_electrodes(electrodes),
@@ -177,6 +190,13 @@ def simulate_member(config: SimulatorConfig, member: CohortMember) -> tuple[Reco
         patient_id=member.patient_id,
         age_years=member.age_years,
         sex=member.sex,
+    )
+    truth = Truth(
+        heart_rate_bpm=beating.heart_rate_bpm,
+        pr_ms=None if beating.pr_s is None else 1000 * beating.pr_s,
+        qrs_ms=1000 * beating.qrs_s,
+        qt_ms=1000 * beating.qt_s,
+        r_peak_times_s=beating.r_peak_times_s,
     )
     return recording, truth
 
@@ -194,12 +214,14 @@ def simulate_condition(
 
     Raises ConfigError for an unknown label, or labels that exclude one another.
     """
-    config = SimulatorConfig(seed=seed, sampling_rate_hz=sampling_rate_hz, duration_s=duration_s, noise_level=noise_level)
+    config = SimulatorConfig(
+        seed=seed, sampling_rate_hz=sampling_rate_hz, duration_s=duration_s, noise_level=noise_level
+    )
     labels = _checked(conditions)
     unknown = set(findings) - set(_FINDING_SHARES)
     if unknown:
         raise ConfigError(f"findings: wanted some of {list(_FINDING_SHARES)}, got {sorted(unknown)}; remove them")
-    rng = _streams(seed, 0, 0)["member"]
+    rng = _patient_stream(seed, 0, "member")
     age, sex = _draw_person(rng)
     member = CohortMember(
         index=0,
@@ -215,121 +237,6 @@ def simulate_condition(
     return simulate_member(config, member)
 
 
-def _heart_dipole(
-    member: CohortMember,
-    heart: waves.Heart,
-    visit: Mapping[str, np.random.Generator],
-    patient_rhythm: np.random.Generator,
-    breathing: rhythm.Breathing,
-    times_s: np.ndarray,
-    rate_hz: float,
-) -> tuple[np.ndarray, Truth]:
-    """[3, time] mV: all beats, and the atrial activity where there is no P."""
-    duration_s = times_s.size / rate_hz
-    rng, target = visit["rhythm"], member.heart_rate_bpm
-    atrial = np.zeros((3, times_s.size))
-    if "AFIB" in member.conditions:
-        beats = rhythm.fibrillation_beats(rng, heart_rate_bpm=target, duration_s=duration_s)
-        atrial = rhythm.fibrillatory_waves(visit["atria"], times_s)
-    elif "AFLT" in member.conditions:
-        circuit = rhythm.flutter_circuit(rng, heart_rate_bpm=target)
-        beats = rhythm.flutter_beats(rng, circuit=circuit, heart_rate_bpm=target, duration_s=duration_s)
-        atrial = rhythm.flutter_waves(visit["atria"], times_s, circuit=circuit)
-    else:
-        variability = np.exp(rng.normal(np.log(0.03), 0.7)) * (1.6 - 0.012 * member.age_years)
-        beats = rhythm.sinus_beats(
-            rng,
-            heart_rate_bpm=target,
-            duration_s=duration_s,
-            breathing=breathing,
-            variability=float(np.clip(variability, 0.004, 0.16)),
-        )
-    has_p = not {"AFIB", "AFLT"} & set(member.conditions)
-    beats = _with_ectopy(visit["ectopy"], member, beats, has_p=has_p, duration_s=duration_s)
-    pr_s = None
-    if has_p:
-        position = patient_rhythm.random()
-        long = "1AVB" in member.conditions
-        pr_s = 0.212 + 0.12 * position**1.5 if long else 0.122 + 0.07 * position
-    return _assemble(member, heart, visit["rhythm"], beats, pr_s, breathing, times_s, rate_hz, atrial)
-
-
-def _assemble(
-    member: CohortMember,
-    heart: waves.Heart,
-    rng: np.random.Generator,
-    beats: rhythm.Beats,
-    pr_s: float | None,
-    breathing: rhythm.Breathing,
-    times_s: np.ndarray,
-    rate_hz: float,
-    atrial: np.ndarray,
-) -> tuple[np.ndarray, Truth]:
-    conduction: waves.Conduction = "normal"
-    if "CLBBB" in member.conditions:
-        conduction = "CLBBB"
-    elif "CRBBB" in member.conditions:
-        conduction = "CRBBB"
-    qrs = waves.qrs_pieces(heart, conduction)
-    qrs_s = waves.qrs_duration_s(heart, conduction)
-    peak_s = waves.peak_time_s(qrs)
-    preceding, mean_rr = beats.preceding_rr_s, float(np.diff(beats.onset_s).mean())
-    strength = 1 + 0.025 * rng.standard_normal(beats.onset_s.size)
-    parts, qts = [], []
-    for onset, kind, rr, gain in zip(beats.onset_s, beats.kind, preceding, strength, strict=True):
-        effective_rr = 0.75 * mean_rr + 0.25 * rr
-        qt_s = min(heart.corrected_qt_s * effective_rr ** (1 / 3), 0.36 + 0.2 * mean_rr) + 0.8 * (qrs_s - 0.09)
-        if kind == waves.BeatKind.VENTRICULAR:
-            beat = waves.ventricular_ectopic_pieces(heart, qt_s=qt_s + 0.04)
-        else:
-            beat = qrs + waves.t_pieces(heart, conduction, qrs, qrs_s=qrs_s, qt_s=qt_s)
-            if pr_s is not None:
-                beat = beat + waves.p_pieces(heart, pr_s=pr_s, ectopic=kind == waves.BeatKind.ATRIAL)
-            qts.append(qt_s)
-        parts.append(
-            waves.Pieces(beat.centre_s + onset, beat.rise_s, beat.fall_s, gain * beat.vector_mv)
-        )
-    pieces = waves.Pieces(
-        np.concatenate([part.centre_s for part in parts]),
-        np.concatenate([part.rise_s for part in parts]),
-        np.concatenate([part.fall_s for part in parts]),
-        np.concatenate([part.vector_mv for part in parts]),
-    )
-    pieces = _breathe(rng, pieces, breathing)
-    peaks = beats.onset_s + peak_s
-    inside = peaks[(peaks >= 0) & (peaks < times_s.size / rate_hz)]
-    truth = Truth(
-        heart_rate_bpm=60 / float(np.diff(inside).mean()) if inside.size > 1 else 60 / mean_rr,
-        pr_ms=None if pr_s is None else 1000 * pr_s,
-        qrs_ms=1000 * qrs_s,
-        qt_ms=1000 * float(np.median(qts)),
-        r_peak_times_s=inside,
-    )
-    return waves.evaluate(pieces, times_s, rate_hz=rate_hz) + atrial, truth
-
-
-def _breathe(rng: np.random.Generator, pieces: waves.Pieces, breathing: rhythm.Breathing) -> waves.Pieces:
-    """Respiration turns the heart in the frontal plane and changes the voltage a little."""
-    chest = breathing.at(pieces.centre_s)
-    angle = np.radians(rng.uniform(0.5, 5)) * chest
-    x, y, z = pieces.vector_mv.T
-    turned = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle), z], axis=1)
-    return replace(pieces, vector_mv=turned * (1 + rng.uniform(0, 0.06) * chest)[:, None])
-
-
-def _with_ectopy(
-    rng: np.random.Generator, member: CohortMember, beats: rhythm.Beats, *, has_p: bool, duration_s: float
-) -> rhythm.Beats:
-    often = rng.choice([0.07, 0.15, 0.35])
-    return rhythm.with_ectopic_beats(
-        rng,
-        beats,
-        premature_atrial=often if has_p and "premature atrial beats" in member.findings else 0.0,
-        premature_ventricular=often if "premature ventricular beats" in member.findings else 0.0,
-        duration_s=duration_s,
-    )
-
-
 def _members(config: SimulatorConfig) -> Iterator[CohortMember]:
     names = list(config.condition_shares)
     edges = np.cumsum(np.array(list(config.condition_shares.values()), float))
@@ -337,7 +244,7 @@ def _members(config: SimulatorConfig) -> Iterator[CohortMember]:
     golden = (np.sqrt(5) - 1) / 2
     index = 0
     for patient_index in range(config.num_patients):
-        rng = _streams(config.seed, 0, patient_index)["member"]
+        rng = _patient_stream(config.seed, patient_index, "member")
         age, sex = _draw_person(rng)
         place = (offset + patient_index * golden) % 1.0 * edges[-1]
         leading = names[int(np.searchsorted(edges, place, side="right").clip(0, len(names) - 1))]
@@ -390,7 +297,7 @@ def _draw_findings(rng: np.random.Generator, labels: tuple[str, ...]) -> tuple[s
 def _draw_heart_rate(rng: np.random.Generator, labels: Sequence[str], findings: Sequence[str]) -> float:
     spread = rng.standard_normal()
     if "AFLT" in labels:
-        ratio = rng.choice([2, 3, 4], p=[0.4, 0.15, 0.45])
+        ratio = rng.choice([2, 3, 4], p=[0.33, 0.15, 0.52])
         return float(60 * np.clip(4.9 + 0.4 * spread, 4.1, 5.7) / ratio)
     if "AFIB" in labels:
         return float(np.clip(84 * np.exp(0.27 * spread), 48, 160))
@@ -415,7 +322,10 @@ def _checked(conditions: Sequence[str]) -> tuple[str, ...]:
     return tuple(label for label in CONDITIONS if label in labels)
 
 
-def _streams(seed: int, level: int, number: int) -> dict[str, np.random.Generator]:
-    """Independent generators by purpose, so that a draw more in one of them moves nothing in the others."""
-    children = np.random.SeedSequence((seed, level, number)).spawn(len(_STREAMS))
-    return {name: np.random.default_rng(child) for name, child in zip(_STREAMS, children, strict=True)}
+def _patient_stream(seed: int, patient_index: int, purpose: str) -> np.random.Generator:
+    """Generators by purpose, so that a draw more in one of them moves nothing in the others."""
+    return np.random.default_rng((seed, 0, patient_index, _PURPOSES.index(purpose)))
+
+
+def _recording_stream(seed: int, index: int, purpose: str) -> np.random.Generator:
+    return np.random.default_rng((seed, 1, index, _PURPOSES.index(purpose)))

@@ -1,4 +1,4 @@
-"""When the simulated heart beats: sinus, fibrillation and flutter, ectopic beats, and the atrial activity that has no P."""
+"""When the simulated heart beats: sinus, fibrillation, flutter, ectopic beats; and atrial activity that has no P."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -75,19 +75,19 @@ def fibrillation_beats(rng: np.random.Generator, *, heart_rate_bpm: float, durat
     """
     mean_rr = 60.0 / heart_rate_bpm
     span = duration_s + 2 * _LEAD_IN_S
-    refractory = mean_rr * rng.uniform(0.42, 0.68)
-    conceal_probability, conceal_s = rng.uniform(0.15, 0.5), mean_rr * rng.uniform(0.1, 0.4)
+    refractory = mean_rr * rng.uniform(0.56, 0.82)
+    conceal_probability, conceal_s = rng.uniform(0.1, 0.45), mean_rr * rng.uniform(0.08, 0.3)
     spacing = min(1 / 7, mean_rr / 3)
     arrivals = np.cumsum(rng.gamma(2.5, spacing / 2.5, int(2.5 * span / spacing) + 32))
     hidden, stretch = rng.random(arrivals.size), rng.exponential(1.0, arrivals.size)
     wobble = 1 + 0.12 * rng.standard_normal(arrivals.size)
-    onsets, free_at = [0.0], refractory
+    onsets, free_at, latest = [0.0], refractory, 1.15 * mean_rr
     for k, t in enumerate(arrivals):
         if t >= free_at:
             onsets.append(t)
-            free_at = t + refractory * max(wobble[k], 0.6)
+            free_at, latest = t + refractory * max(wobble[k], 0.6), t + 1.15 * mean_rr
         elif hidden[k] < conceal_probability:
-            free_at += conceal_s * min(stretch[k], 2.5)
+            free_at = max(free_at, min(free_at + conceal_s * stretch[k], latest))
     rr = np.diff(onsets)
     rr = np.maximum(rr * mean_rr / rr.mean(), 0.3)
     return _within(np.concatenate([[0.0], np.cumsum(rr)]) - _LEAD_IN_S, duration_s)
@@ -158,7 +158,7 @@ def fibrillatory_waves(rng: np.random.Generator, times_s: np.ndarray) -> np.ndar
     Three sources, each a saw-like wave whose frequency (4-9 Hz) and amplitude wander, after Stridh and Sörnmo (2001);
     the strongest points at V1. One recording in eight shows none to the eye.
     """
-    amplitude = float(np.clip(np.exp(rng.normal(np.log(0.05), 0.6)), 0.01, 0.17))
+    amplitude = float(np.clip(np.exp(rng.normal(np.log(0.035), 0.65)), 0.008, 0.15))
     if rng.random() < 0.125:
         amplitude *= 0.15
     common_hz = rng.uniform(4.6, 8.4)
@@ -167,9 +167,9 @@ def fibrillatory_waves(rng: np.random.Generator, times_s: np.ndarray) -> np.ndar
         rate_hz = float(np.clip(common_hz + rng.normal(0, 0.5), 4.0, 9.0))
         direction = rng.standard_normal(3)
         direction = direction / np.linalg.norm(direction) + (1.6 * _V1_DIRECTION if share == 1.0 else 0)
-        wander = _slow_waves(rng, times_s, low_hz=0.15, high_hz=2.5, count=3)
-        phase = 2 * np.pi * rate_hz * times_s + rng.uniform(0, 2 * np.pi) + rng.uniform(0.5, 1.6) * wander
-        envelope = np.clip(1 + 0.45 * _slow_waves(rng, times_s, low_hz=0.1, high_hz=1.2, count=2), 0.1, None)
+        wander = _slow_waves(rng, times_s, low_hz=0.3, high_hz=3.0, count=4)
+        phase = 2 * np.pi * rate_hz * times_s + rng.uniform(0, 2 * np.pi) + rng.uniform(0.6, 2.0) * wander
+        envelope = np.clip(1 + 0.5 * _slow_waves(rng, times_s, low_hz=0.1, high_hz=2.0, count=2), 0.1, None)
         second, third = rng.uniform(0.15, 0.5), rng.uniform(0.0, 0.2)
         wave = np.sin(phase) + second * np.sin(2 * phase + 0.3) + third * np.sin(3 * phase + 0.6)
         dipole += (amplitude * share * envelope * wave) * (direction / np.linalg.norm(direction))[:, None]

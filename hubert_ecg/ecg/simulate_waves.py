@@ -1,10 +1,11 @@
 """The shape of a simulated beat: P, QRS and T as Gaussian pieces of the cardiac dipole, for each way of conduction.
 
-Axes are Frank's: x to the left, y to the feet, z to the back; vectors are in mV. Every piece is a Gaussian in time whose
-width may differ before and after its centre. A wave begins (ends) two standard deviations before (after) the centre of
-its first (last) piece: that is the onset and offset that QRS, PR and QT of the truth refer to.
+Axes are Frank's: x to the left, y to the feet, z to the back; vectors are in mV. Every piece is a Gaussian in time
+whose width may differ before and after its centre. A wave begins (ends) two standard deviations before (after) the
+centre of its first (last) piece: that is the onset and offset that QRS, PR and QT of the truth refer to.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -38,26 +39,38 @@ class Pieces:
     """Gaussian pieces of one beat, times relative to the QRS onset."""
 
     centre_s: np.ndarray
-    """[piece]"""
+    """[piece], or [beat, piece] where the beats differ; so with the widths."""
     rise_s: np.ndarray
-    """[piece] standard deviation before the centre."""
+    """Standard deviation before the centre."""
     fall_s: np.ndarray
-    """[piece] standard deviation after the centre."""
+    """Standard deviation after the centre."""
     vector_mv: np.ndarray
     """[piece, 3]"""
 
-    def __add__(self, other: "Pieces") -> "Pieces":
+    def at_beats(self, onset_s: np.ndarray, strength: np.ndarray) -> "Pieces":
+        """These pieces once per beat, [beat * piece], on the clock of `onset_s` [beat], scaled by `strength` [beat]."""
+        centre = onset_s[:, None] + self.centre_s
         return Pieces(
-            np.concatenate([self.centre_s, other.centre_s]),
-            np.concatenate([self.rise_s, other.rise_s]),
-            np.concatenate([self.fall_s, other.fall_s]),
-            np.concatenate([self.vector_mv, other.vector_mv]),
+            centre.ravel(),
+            np.broadcast_to(self.rise_s, centre.shape).ravel(),
+            np.broadcast_to(self.fall_s, centre.shape).ravel(),
+            (strength[:, None, None] * self.vector_mv).reshape(-1, 3),
         )
 
     def area(self) -> np.ndarray:
         """Time integral of the dipole, [3] in mV s."""
         widths = (self.rise_s + self.fall_s) * np.sqrt(np.pi / 2)
         return np.asarray(widths @ self.vector_mv)
+
+
+def join(parts: Sequence[Pieces]) -> Pieces:
+    """All pieces of the parts, each [piece]."""
+    return Pieces(
+        np.concatenate([part.centre_s for part in parts]),
+        np.concatenate([part.rise_s for part in parts]),
+        np.concatenate([part.fall_s for part in parts]),
+        np.concatenate([part.vector_mv for part in parts]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,17 +109,17 @@ def rotation(frontal_deg: float, horizontal_deg: float, sagittal_deg: float) -> 
 
 
 def draw_heart(rng: np.random.Generator, *, age_years: float, sex: str, findings: frozenset[str]) -> Heart:
-    """A heart of that age and sex. Voltage falls and the axis turns left with age; women have less voltage, longer QT."""
+    """A heart of that age and sex: voltage falls and the axis turns left with age; women have less, and longer QT."""
     female = sex == "female"
-    voltage = np.exp(rng.normal(0, 0.24)) * (0.9 if female else 1.0) * (1.15 - 0.0025 * age_years)
+    voltage = np.exp(rng.normal(0, 0.28)) * (0.9 if female else 1.0) * (1.15 - 0.0025 * age_years)
     if rng.random() < 0.05:
         voltage *= 0.55
-    frontal = rng.normal(-0.35 * (age_years - 50), 20)
+    frontal = rng.normal(-0.3 * (age_years - 50), 20)
     return Heart(
         qrs_scale=voltage,
         p_scale=float(np.clip(np.exp(rng.normal(0, 0.4)), 0.25, 2.0)),
         t_scale=float(np.exp(rng.normal(0, 0.35)) * (0.85 if female else 1.0)),
-        qrs_rotation=rotation(float(np.clip(frontal, -55, 40)), rng.normal(0, 15), rng.normal(0, 10)),
+        qrs_rotation=rotation(float(np.clip(frontal, -55, 45)), rng.normal(4, 17), rng.normal(0, 10)),
         p_rotation=rotation(rng.normal(0, 15), rng.normal(0, 15), rng.normal(0, 12)),
         t_rotation=rotation(rng.normal(0, 12), rng.normal(-5 if female else -12, 16), rng.normal(0, 10)),
         loop_jitter=0.09 * rng.standard_normal((6, 3)),
@@ -151,7 +164,7 @@ def qrs_pieces(heart: Heart, conduction: Conduction) -> Pieces:
 def _normal_loop(heart: Heart, duration_s: float) -> Pieces:
     """Septum, apex and anterior wall, free left wall, base, outflow tract."""
     vectors = np.array(
-        [[-0.13, -0.02, -0.24], [0.45, 0.42, -0.42], [1.05, 0.85, 0.35], [0.28, 0.18, 0.72], [-0.12, -0.16, 0.28]]
+        [[-0.12, -0.02, -0.17], [0.50, 0.28, -0.38], [1.22, 0.58, 0.32], [0.32, 0.12, 0.75], [-0.08, -0.10, 0.22]]
     )
     depth = 0.4 + 0.6 * heart.severity
     if "left ventricular hypertrophy" in heart.findings:
@@ -175,8 +188,9 @@ def _normal_loop(heart: Heart, duration_s: float) -> Pieces:
 def _right_block(heart: Heart, duration_s: float, *, complete: bool) -> Pieces:
     """The left ventricle as always, then a slow vector to the right and front: R' in V1, wide S in I and V6."""
     early = _normal_loop(heart, heart.between(2, 0.072, 0.086))
-    vectors = early.vector_mv[:4] * np.array([1.0, 1.0, 0.9, heart.between(3, 0.25, 0.7)])[:, None]
-    size = heart.between(4, 0.55, 1.15) if complete else heart.between(4, 0.25, 0.55)
+    vectors = early.vector_mv[:4] * np.array([1.0, 1.0, 0.85, heart.between(3, 0.1, 0.5)])[:, None]
+    vectors[2, 2] *= 0.5
+    size = heart.between(4, 0.7, 1.5) if complete else heart.between(4, 0.25, 0.55)
     height = heart.between(5, -0.35, 0.25)
     late = size * np.array([[-0.5, height, -0.55], [-0.55, height, -0.55]])
     late[1] *= heart.between(6, 0.5, 1.0)
@@ -186,16 +200,16 @@ def _right_block(heart: Heart, duration_s: float, *, complete: bool) -> Pieces:
 
 
 def _left_block(heart: Heart, duration_s: float) -> Pieces:
-    """The septum from right to left, then slowly across the left ventricle: broad notched R in I and V6, QS or rS in V1."""
-    back = heart.between(2, 0.75, 1.25)
+    """Septum from right to left, then slowly across the left ventricle: notched broad R in I, V6; QS or rS in V1."""
+    back = heart.between(2, 0.6, 1.3)
     foot = heart.between(3, -0.25, 0.55)
     vectors = np.array(
         [
             [0.22, 0.15, heart.between(4, -0.22, 0.12)],
-            [0.75, 0.30 + foot, 0.62 * back],
-            [0.35, 0.10 + 0.5 * foot, 0.45 * back],
-            [0.90, 0.5 * foot, 0.85 * back],
-            [0.30, 0.2 * foot - 0.05, 0.40 * back],
+            [0.75, 0.20 + foot, 1.00 * back],
+            [0.35, 0.05 + 0.5 * foot, 0.80 * back],
+            [0.90, 0.5 * foot, 1.55 * back],
+            [0.30, 0.2 * foot - 0.05, 0.75 * back],
         ]
     )
     vectors[1] *= heart.between(5, 0.75, 1.15)
@@ -208,8 +222,8 @@ def _left_block(heart: Heart, duration_s: float) -> Pieces:
     return Pieces(centres, widths, widths, 1.15 * vectors)
 
 
-def t_pieces(heart: Heart, conduction: Conduction, qrs: Pieces, *, qrs_s: float, qt_s: float) -> Pieces:
-    """ST segment and T wave, ending `qt_s` after the QRS onset.
+def t_pieces(heart: Heart, conduction: Conduction, qrs: Pieces, *, qrs_s: float, qt_s: np.ndarray) -> Pieces:
+    """ST segment and T wave, ending `qt_s` [beat] after the QRS onset.
 
     Primary T points left, down and to the front; after a block it is turned away from the late part of the QRS
     (secondary, discordant), in proportion to the QRS area.
@@ -240,15 +254,15 @@ def t_pieces(heart: Heart, conduction: Conduction, qrs: Pieces, *, qrs_s: float,
         primary = primary + heart.severity * np.array([-0.1, 0.0, heart.between(11, -0.15, 0.3)])
     st_centre = qrs_s + 0.4 * (peak - qrs_s)
     return Pieces(
-        np.array([st_centre, peak]),
-        np.array([0.45 * (st_centre - qrs_s) + 0.008, fall * heart.between(10, 1.3, 1.9)]),
-        np.array([0.6 * (peak - st_centre), fall]),
+        np.stack([st_centre, peak], axis=1),
+        np.stack([0.45 * (st_centre - qrs_s) + 0.008, fall * heart.between(10, 1.3, 1.9)], axis=1),
+        np.stack([0.6 * (peak - st_centre), fall], axis=1),
         np.stack([st, primary]),
     )
 
 
 def p_pieces(heart: Heart, *, pr_s: float, ectopic: bool) -> Pieces:
-    """Right then left atrium, from `pr_s` before the QRS onset. An ectopic focus turns the vector and shortens the wave."""
+    """Right then left atrium, from `pr_s` before the QRS onset; an ectopic focus turns and shortens the wave."""
     duration = heart.between(1, 0.085, 0.125) * (0.85 if ectopic else 1.0)
     width = duration * heart.between(2, 0.17, 0.21)
     vectors = np.array([[0.045, 0.085, -0.06], [0.075, 0.06, 0.055]]) @ heart.p_rotation.T
@@ -259,8 +273,11 @@ def p_pieces(heart: Heart, *, pr_s: float, ectopic: bool) -> Pieces:
     return Pieces(centres, widths, widths, heart.p_scale * vectors)
 
 
-def ventricular_ectopic_pieces(heart: Heart, *, qt_s: float) -> Pieces:
-    """A premature ventricular beat: wide, large, without P, T opposite to the QRS; the focus is the patient's own."""
+def ventricular_ectopic_pieces(heart: Heart, *, qt_s: np.ndarray) -> tuple[Pieces, Pieces]:
+    """QRS, and T ending at `qt_s` [beat], of premature ventricular beats: wide, large, T opposite to the QRS.
+
+    There is no P, and the focus is the patient's own.
+    """
     duration = heart.between(3, 0.13, 0.17)
     focus = rotation(heart.between(4, -170, 170), heart.between(5, -90, 90), 0) @ np.array([1.0, 0.0, 0.0])
     side = rotation(70, 30, 0) @ focus
@@ -268,15 +285,9 @@ def ventricular_ectopic_pieces(heart: Heart, *, qt_s: float) -> Pieces:
     vectors = size * np.stack([0.4 * focus + 0.3 * side, focus, 0.8 * focus - 0.25 * side, 0.25 * focus - 0.2 * side])
     centres = duration * np.array([0.16, 0.38, 0.62, 0.84])
     widths = duration * np.array([0.08, 0.11, 0.11, 0.08])
-    qrs = Pieces(centres, widths, widths, vectors)
-    fall = (qt_s - duration) * 0.14
-    repolarisation = Pieces(
-        np.array([qt_s - 2 * fall]),
-        np.array([1.8 * fall]),
-        np.array([fall]),
-        -0.45 * size * (focus + 0.2 * side)[None],
-    )
-    return qrs + repolarisation
+    fall = (qt_s[:, None] - duration) * 0.14
+    away = -0.45 * size * (focus + 0.2 * side)
+    return Pieces(centres, widths, widths, vectors), Pieces(qt_s[:, None] - 2 * fall, 1.8 * fall, fall, away[None])
 
 
 def peak_time_s(qrs: Pieces) -> float:
@@ -286,10 +297,8 @@ def peak_time_s(qrs: Pieces) -> float:
     return float(times[np.linalg.norm(np.exp(-0.5 * z * z) @ qrs.vector_mv, axis=1).argmax()])
 
 
-def evaluate(
-    pieces: Pieces, times_s: np.ndarray, *, rate_hz: float, reach: float = 4.5
-) -> np.ndarray:
-    """The dipole at the sample times. Sum of Gaussian pieces, each computed only within `reach` deviations of its centre.
+def evaluate(pieces: Pieces, times_s: np.ndarray, *, rate_hz: float, reach: float = 4.5) -> np.ndarray:
+    """The dipole at the sample times: the sum of all pieces, each computed within `reach` deviations of its centre.
 
     `times_s` [time] must be k / rate_hz from k = 0; returns [3, time] mV.
     """
@@ -302,6 +311,4 @@ def evaluate(
     distance = times_s[sample] - pieces.centre_s[piece]
     width = np.where(distance < 0, pieces.rise_s[piece], pieces.fall_s[piece])
     height = np.exp(-0.5 * (distance / width) ** 2)
-    return np.stack(
-        [np.bincount(sample, height * pieces.vector_mv[piece, axis], times_s.size) for axis in range(3)]
-    )
+    return np.stack([np.bincount(sample, height * pieces.vector_mv[piece, axis], times_s.size) for axis in range(3)])

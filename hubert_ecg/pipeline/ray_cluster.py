@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from typing import Any
 
 from hubert_ecg.errors import ResourceError
 
@@ -19,7 +20,6 @@ def start_ray(*, num_cpus: int | None = None) -> None:
     # Ray would otherwise announce a change of default that this project does not depend on, at every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
-    from ray.data import DataContext
 
     if not ray.is_initialized():
         with warnings.catch_warnings():
@@ -30,11 +30,18 @@ def start_ray(*, num_cpus: int | None = None) -> None:
             else:
                 ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING)
         log.info("Ray: %d CPUs, %d GPUs", available("CPU"), available("GPU"))
-    # Our own progress lines carry counts and rates; Ray's bars would overwrite them.
+    quiet_ray_data()
+
+
+def quiet_ray_data() -> Any:
+    """The Ray Data context of this process, with its bars and announcements off; ours carry counts and rates."""
+    from ray.data import DataContext
+
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    return context
 
 
 def available(resource: str) -> int:

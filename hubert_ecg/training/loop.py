@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from hubert_ecg.errors import TrainingError
 from hubert_ecg.training.optimiser import OptimiserConfig, learning_rate
+from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
 from hubert_ecg.training.state import TrainerState
 
 log = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ class LoopConfig:
 
 StepFunction = Callable[[Batch, int], StepLoss]
 """Forward pass of one rank: batch and step number -> loss."""
-Validation = Callable[[], dict[str, float]]
+Validation = Callable[[], dict[str, Any]]
 """All ranks together: metrics of the validation split; must hold `score`, higher is better."""
-Report = Callable[[TrainerState, dict[str, float], bool], None]
+Report = Callable[[TrainerState, dict[str, Any], bool], None]
 """Called on every rank after a validation: state, metrics, whether this is the best so far."""
 
 
@@ -90,10 +90,10 @@ def train(
             metrics = {"step": state.step, "train_loss": progress.take_loss()} | validate()
             module.train()
             better = _note(state, metrics)
-            log_on_rank_0("step %d/%d: %s", state.step, config.steps, _line(metrics))
+            _log_on_rank_0("step %d/%d: %s", state.step, config.steps, _line(metrics))
             report(state, metrics, better)
         elif progress.due():
-            log_on_rank_0("%s", progress.line(state.step))
+            _log_on_rank_0("%s", progress.line(state.step))
 
 
 def _one_step(
@@ -129,7 +129,7 @@ def _one_step(
     return value
 
 
-def _note(state: TrainerState, metrics: dict[str, float]) -> bool:
+def _note(state: TrainerState, metrics: dict[str, Any]) -> bool:
     """Put a validation into the state; True when it is the best so far by more than the smallest improvement."""
     better = state.best_score is None or metrics["score"] > state.best_score + MIN_IMPROVEMENT
     state.stale_validations = 0 if better else state.stale_validations + 1
@@ -177,38 +177,11 @@ class _Progress:
         )
 
 
-def world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+def _line(metrics: dict[str, Any]) -> str:
+    shown = {name: value for name, value in metrics.items() if isinstance(value, float) and name != "score"}
+    return ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
-def rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def all_reduce_sum(tensor: torch.Tensor) -> None:
-    """Sum over ranks, in place; nothing to do on a single rank."""
-    if world_size() > 1:
-        dist.all_reduce(tensor)
-
-
-def gather_rows(rows: torch.Tensor) -> torch.Tensor:
-    """[row, ...] of every rank, one after the other; ranks may hold different numbers of rows."""
-    if world_size() == 1:
-        return rows
-    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
-    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    most = int(torch.stack(counts).max())
-    padded = torch.zeros(most, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
-    padded[: len(rows)] = rows
-    gathered = [torch.empty_like(padded) for _ in range(world_size())]
-    dist.all_gather(gathered, padded)
-    return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
-
-
-def log_on_rank_0(message: str, *values: Any) -> None:
+def _log_on_rank_0(message: str, *values: Any) -> None:
     if rank() == 0:
         log.info(message, *values)
-
-
-def _line(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name not in ("step", "score"))

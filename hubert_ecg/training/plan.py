@@ -38,6 +38,9 @@ class StepPlan:
     window_parts: int = 16
     """Shards that are shuffled together; 16 shards of 256 ECGs are about 100 MB."""
 
+    endless: bool = True
+    """Epoch after epoch (training) or one pass whose last step may be short (validation)."""
+
     def __post_init__(self) -> None:
         if self.num_rows == 0:
             raise InputError("training: wanted at least one recording with a label, got none; check --split and labels")
@@ -58,6 +61,7 @@ class StepPlan:
     def windows(self, first_step: int, last_step: int) -> Iterator[Window]:
         """The windows that hold the rows of steps [first_step, last_step)."""
         begin, end = first_step * self.batch_size, last_step * self.batch_size
+        end = end if self.endless else min(end, self.num_rows)
         epoch = begin // self.num_rows
         position = epoch * self.num_rows
         while position < end:

@@ -1,0 +1,38 @@
+"""The learning curves of a training: a table (CSV) and a figure (PNG)."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from hubert_ecg.storage import files
+
+
+def write_curves(directory: Path, history: list[dict[str, Any]]) -> None:
+    """Write `history.csv` and `curves.png`: one row per validation, one panel per number but the step."""
+    names = [name for name, value in history[0].items() if isinstance(value, int | float)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(history)
+    files.write_bytes(files.join(str(directory), "history.csv"), text.getvalue().encode())
+    files.write_bytes(files.join(str(directory), "curves.png"), _figure(history, [n for n in names if n != "step"]))
+
+
+def _figure(history: list[dict[str, Any]], names: list[str]) -> bytes:
+    from matplotlib.figure import Figure
+
+    groups = {"loss": [n for n in names if "loss" in n], "score": [n for n in names if "loss" not in n and n != "score"]}
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    steps = [row["step"] for row in history]
+    for axes, (title, members) in zip(figure.subplots(1, 2), groups.items(), strict=True):
+        for name in members:
+            axes.plot(steps, [row.get(name) for row in history], marker=".", label=name.replace("_", " "))
+        axes.set_xlabel("step")
+        axes.set_ylabel(title)
+        axes.grid(alpha=0.3)
+        if members:
+            axes.legend(frameon=False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    return image.getvalue()

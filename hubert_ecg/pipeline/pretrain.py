@@ -1,0 +1,169 @@
+"""pretrain: waveforms and token labels -> a self-supervised checkpoint, by masked prediction of the codes."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from hubert_ecg.ecg.preprocess import PreprocessConfig
+from hubert_ecg.errors import ArtifactError
+from hubert_ecg.models import HubertECG, model_config
+from hubert_ecg.pipeline.extract import check_contract, num_tokens, preprocess_of
+from hubert_ecg.pipeline.training_run import (
+    TrainingJob,
+    WorkersConfig,
+    check_steps,
+    describe,
+    finish_training,
+    loop_of,
+    one_pass,
+    run_training,
+    unwrap,
+)
+from hubert_ecg.storage import files
+from hubert_ecg.storage.artifact import Manifest, begin, open_artifact
+from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, load_info, save_checkpoint
+from hubert_ecg.training.examples import CodeTargets, ExampleReader, select_rows
+from hubert_ecg.training.loop import Batch, StepLoss
+from hubert_ecg.training.objectives import MaskedPrediction, MaskingConfig
+from hubert_ecg.training.optimiser import OptimiserConfig
+from hubert_ecg.training.plan import StepPlan
+from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
+from hubert_ecg.training.state import TrainerState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Pre-train by predicting the codes of hidden tokens."""
+
+    waveforms: str
+    """Waveform table W, the output of jobs.prepare."""
+    labels: str
+    """Token labels L of the same W, the output of jobs.label."""
+    output: str
+    """Directory to write the checkpoint C to."""
+    checkpoint: str | None = None
+    """Checkpoint of the iteration before, to start from; its heads are made anew. Without it: random weights."""
+    size: Literal["tiny", "small", "base", "large"] = "tiny"
+    """Model size when there is no checkpoint."""
+    keep_projections: bool = True
+    """With --checkpoint: keep its projections before the new cluster embeddings, as the original does."""
+    steps: int = 2000
+    """Training steps."""
+    batch_size: int = 64
+    """Recordings per step, over all workers."""
+    validation_interval: int = 200
+    """Steps between validations on split `val`, with masks that are always the same."""
+    patience: int = 0
+    """Stop after this many validations without a lower loss; 0 trains to the end."""
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """What is hidden and what counts."""
+    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=5e-4))
+    """AdamW and its schedule. The paper's 5e-5 is for base; tiny learns well at ten times that."""
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    """How the training is spread."""
+    seed: int = 0
+    """Seed of weights, order, crops, masks and dropout."""
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps, self.batch_size, self.validation_interval, self.patience)
+
+
+def pretrain(config: PretrainConfig) -> Manifest:
+    """Run the stage."""
+    waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
+    labels = open_artifact(config.labels, verb="label", role="--labels")
+    if labels.inputs["waveforms"] != waveforms.fingerprint:
+        raise ArtifactError(
+            f"{config.labels}: made from waveforms {labels.inputs['waveforms']}, {config.waveforms} is "
+            f"{waveforms.fingerprint}; run jobs.label on these waveforms"
+        )
+    preprocess = preprocess_of(waveforms)
+    inputs = {"waveforms": waveforms.fingerprint, "labels": labels.fingerprint}
+    if config.checkpoint is not None:
+        parent = load_info(files.absolute(config.checkpoint))
+        check_contract(parent.preprocessing, preprocess, config.checkpoint)
+        inputs["checkpoint"] = parent.fingerprint
+    output = begin(config.output, verb="pretrain", config=describe(config), inputs=inputs)
+    if isinstance(output, Manifest):
+        return output
+    selected = {split: tuple(select_rows(waveforms, split=split)) for split in ("train", "val")}
+    counts = {split: sum(map(len, rows)) for split, rows in selected.items()}
+    if not all(counts.values()):
+        raise ArtifactError(f"{config.waveforms}: wanted recordings in splits train and val, got {counts}")
+    books = labels.facts["codebooks"]
+    log.info("pretrain: %d training and %d validation recordings, codebooks %s", *counts.values(), sorted(books))
+    targets = CodeTargets(codes=labels, codebooks=tuple(books), num_tokens=num_tokens(preprocess))
+    job = PretrainJob(
+        loop=loop_of(config),
+        optimiser=config.optimiser,
+        plan=StepPlan(selected=selected["train"], batch_size=config.batch_size, world_size=1, seed=config.seed),
+        reader=ExampleReader(waveforms=waveforms, preprocess=preprocess, targets=targets, seed=config.seed),
+        validation_plan=one_pass(selected["val"], config.batch_size),
+        validation_reader=ExampleReader(
+            waveforms=waveforms, preprocess=preprocess, targets=targets, seed=config.seed, fixed_crop=True
+        ),
+        workers=config.workers,
+        config=config,
+        vocab_sizes=tuple(book["num_clusters"] for book in books.values()),
+        num_tokens=targets.num_tokens,
+        preprocess=preprocess,
+        provenance={"inputs": inputs, "codebooks": books, "counts": counts},
+    )
+    outcome = run_training(job, output)
+    return finish_training(output, outcome, facts={"codebooks": books, "counts": counts})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainJob(TrainingJob):
+    """One rank of a pre-training."""
+
+    config: PretrainConfig
+    vocab_sizes: tuple[int, ...]
+    num_tokens: int
+    preprocess: PreprocessConfig
+    provenance: dict[str, Any]
+
+    may_skip_parameters: ClassVar[bool] = True  # layerdrop leaves whole layers out of a step
+
+    def make_module(self, directory: Path | None) -> nn.Module:
+        config = self.config
+        if directory is not None:
+            model, _ = load_checkpoint(directory, expect="ssl")
+        elif config.checkpoint is not None:
+            model, _ = load_checkpoint(files.absolute(config.checkpoint), expect="ssl")
+            model.new_codebooks(self.vocab_sizes, keep_projections=config.keep_projections)
+        else:
+            model = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=self.vocab_sizes))
+        return MaskedPrediction(model, config.masking)
+
+    def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
+        size = len(batch.record_ids)
+        masks = unwrap(module).draw_masks(size * world_size(), self.num_tokens, seed=_mask_seed(self.config.seed, step))
+        mine = masks[rank() * size : (rank() + 1) * size].to(batch.inputs.device, non_blocking=True)
+        result = module(batch.inputs, self._codes(batch), mine)
+        return StepLoss(total=result.total, weight=result.weight)
+
+    def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
+        info = CheckpointInfo(
+            kind="ssl",
+            preprocessing=self.preprocess.to_dict(),
+            provenance=self.provenance | {"step": state.step},
+        )
+        return save_checkpoint(directory, unwrap(module).model, info)
+
+    def _codes(self, batch: Batch) -> torch.Tensor:
+        """[B, codebook, token]"""
+        return batch.targets.view(len(batch.record_ids), len(self.vocab_sizes), self.num_tokens)
+
+
+def _mask_seed(seed: int, step: int) -> int:
+    return seed * 1_000_003 + step

@@ -1,0 +1,312 @@
+"""One training on Ray Train: workers, data feed, checkpoints, going on after a kill; what is trained comes from a job."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from hubert_ecg.errors import ConfigError, HubertEcgError, TrainingError
+from hubert_ecg.pipeline.curves import write_curves
+from hubert_ecg.pipeline.feed import READER_CPUS, feed
+from hubert_ecg.pipeline.ray_cluster import available, require_cpus
+from hubert_ecg.storage import tables
+from hubert_ecg.storage.artifact import Manifest, StageOutput
+from hubert_ecg.storage.checkpoint import CheckpointInfo, load_info
+from hubert_ecg.training.examples import INPUT, TARGET, ExampleReader
+from hubert_ecg.training.loop import Batch, LoopConfig, StepLoss, train
+from hubert_ecg.training.optimiser import OptimiserConfig, make_optimiser
+from hubert_ecg.training.plan import StepPlan
+from hubert_ecg.training.ranks import rank, world_size
+from hubert_ecg.training.state import STATE, TrainerState, load_state, save_state
+
+log = logging.getLogger(__name__)
+
+SCORE = "score"
+MAX_CACHED_VALIDATION = 8192
+"""Validation examples that a rank keeps in memory between validations: 8192 are 200 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersConfig:
+    """How a training is spread; none of it changes what is learned but `num`, by the order of sums."""
+
+    num: int = 1
+    """Training processes; each takes an equal share of every batch."""
+    cpus_each: float = 1.0
+    """CPUs reserved per process; leave half a CPU of the cluster for the processes that read data."""
+    threads_each: int = 0
+    """Threads of torch per process; 0 shares this machine's cores among the processes."""
+    use_gpu: bool = False
+    """One GPU per process."""
+    max_failures: int = 3
+    """Times that dead workers are replaced before the training gives up."""
+
+    def __post_init__(self) -> None:
+        if self.num < 1 or self.cpus_each <= 0 or self.threads_each < 0:
+            raise ConfigError(f"--workers: wanted num >= 1, cpus_each > 0 and threads_each >= 0, got {self}")
+
+    def check(self) -> None:
+        """ResourceError unless the cluster can run the training and feed it."""
+        require_cpus(self.num * self.cpus_each + READER_CPUS, "training (workers.num x workers.cpus_each, plus reading)")
+        if self.use_gpu and available("GPU") < self.num:
+            raise ConfigError(f"--workers.use_gpu: wanted {self.num} GPUs, the cluster has {available('GPU')}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(ABC):
+    """What one rank does. Picklable; the model is made on the worker."""
+
+    loop: LoopConfig
+    optimiser: OptimiserConfig
+    plan: StepPlan
+    reader: ExampleReader
+    validation_plan: StepPlan
+    validation_reader: ExampleReader
+    workers: WorkersConfig
+
+    may_skip_parameters: ClassVar[bool] = False
+    """Whether some parameters get no gradient in some steps, which DDP must be told."""
+
+    @abstractmethod
+    def make_module(self, directory: Path | None) -> nn.Module:
+        """The module to train, fresh, or with the weights of a checkpoint directory of this same run."""
+
+    @abstractmethod
+    def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
+        """Loss of one rank's batch. `module` may be wrapped for DDP: call it, do not reach into it."""
+
+    @abstractmethod
+    def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
+        """Metrics over all ranks' batches, the same on every rank, with `score` (higher is better)."""
+
+    @abstractmethod
+    def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
+        """Write the model as a checkpoint directory. Called on rank 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOutcome:
+    """What the driver has when a training is over."""
+
+    info: CheckpointInfo
+    """Of the best model, which now lies in the output directory."""
+    state: TrainerState
+    """At the last checkpoint: history, best score, steps done."""
+
+
+def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
+    """Train on the Ray cluster and copy the best model into the output directory.
+
+    The run's own checkpoints lie in OUTPUT/trainer; the same command after a kill goes on from the last of them.
+    Raises whatever error of this project a worker raised, and Ray's TrainingFailedError for anything else.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    job.workers.check()
+    trainer = TorchTrainer(
+        partial(_run_worker, job),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=job.workers.num,
+            use_gpu=job.workers.use_gpu,
+            resources_per_worker={"CPU": job.workers.cpus_each} | ({"GPU": 1} if job.workers.use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name="run",
+            storage_path=output.directory + "/trainer",
+            failure_config=ray.train.FailureConfig(max_failures=job.workers.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise cause from error
+    best = result.get_best_checkpoint(SCORE, "max")
+    if best is None or result.checkpoint is None:
+        raise TrainingError(f"{output.directory}/trainer: the training ended without a checkpoint; delete it and run again")
+    target = Path(output.directory)
+    with best.as_directory() as directory:
+        for path in Path(directory, "model").iterdir():
+            shutil.copy2(path, target / path.name)
+    with result.checkpoint.as_directory() as directory:
+        state = read_state(Path(directory))
+    return TrainingOutcome(info=load_info(target), state=state)
+
+
+def _run_worker(job: TrainingJob) -> None:
+    """What every rank runs."""
+    import ray.train
+    from ray.train.torch import get_device, prepare_model
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    threads = job.workers.threads_each or max(1, (os.cpu_count() or 1) // job.workers.num)
+    torch.set_num_threads(threads)
+    torch.manual_seed(job.loop.seed)
+    state = TrainerState()
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        module = job.make_module(None)
+        kept = None
+    else:
+        kept = Path(checkpoint.to_directory(tempfile.mkdtemp(prefix="hubert-ecg-")))
+        module = job.make_module(kept / "model")
+    # On one rank this only moves the module to its device.
+    parallel = {"find_unused_parameters": job.may_skip_parameters}
+    wrapped = prepare_model(module, parallel_strategy_kwargs=parallel if job.workers.num > 1 else None)
+    optimiser = make_optimiser(wrapped, job.optimiser)
+    if kept is not None:
+        state = load_state(kept, optimiser)
+        shutil.rmtree(kept)
+        log.info("going on after step %d", state.step)
+    device = get_device()
+    batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
+    validation = _Validation(job, device)
+    train(
+        wrapped,
+        partial(job.step_loss, wrapped),
+        batches,
+        optimiser,
+        state,
+        optimiser_config=job.optimiser,
+        config=job.loop,
+        validate=partial(validation.run, wrapped),
+        report=partial(_report, job, module, optimiser),
+    )
+
+
+def _batches(
+    reader: ExampleReader, plan: StepPlan, job: TrainingJob, device: torch.device, first_step: int, last_step: int
+) -> Iterator[Batch]:
+    plan = replace(plan, world_size=world_size())
+    for table in feed(reader, plan, rank=rank(), first_step=first_step, last_step=last_step):
+        yield to_batch(table, device)
+
+
+def to_batch(table: pa.Table, device: torch.device) -> Batch:
+    """A table of examples as tensors."""
+    targets = tables.stack_rows(table[TARGET])
+    if targets.dtype.kind == "u":
+        targets = targets.astype("int64")
+    return Batch(
+        record_ids=table["record_id"].to_pylist(),
+        # A copy: Ray's shared memory is read-only, and torch would warn of it.
+        inputs=torch.from_numpy(tables.stack_rows(table[INPUT]).copy()).to(device, non_blocking=True),
+        targets=torch.from_numpy(targets.copy()).to(device, non_blocking=True),
+    )
+
+
+class _Validation:
+    """Runs the validation of a job, keeping a small validation split in memory."""
+
+    def __init__(self, job: TrainingJob, device: torch.device) -> None:
+        self.job, self.device = job, device
+        self.kept: list[Batch] | None = None
+
+    def run(self, module: nn.Module) -> dict[str, Any]:
+        with torch.inference_mode():
+            return self.job.validate(module, self._batches())
+
+    def _batches(self) -> list[Batch]:
+        if self.kept is not None:
+            return self.kept
+        plan = self.job.validation_plan
+        steps = math.ceil(plan.num_rows / plan.batch_size)
+        batches = list(_batches(self.job.validation_reader, plan, self.job, self.device, 0, steps))
+        if plan.num_rows <= MAX_CACHED_VALIDATION * world_size():
+            self.kept = batches
+        return batches
+
+
+def _report(
+    job: TrainingJob,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    state: TrainerState,
+    metrics: dict[str, Any],
+    better: bool,
+) -> None:
+    """Hand metrics and a checkpoint to Ray Train; every rank calls, rank 0 brings the files."""
+    import ray.train
+
+    if rank() != 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory(prefix="hubert-ecg-") as temporary:
+        directory = Path(temporary)
+        job.save(module, directory / "model", state)
+        save_state(directory, state, optimiser)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(temporary))
+
+
+def finish_training(output: StageOutput, outcome: TrainingOutcome, facts: dict[str, Any]) -> Manifest:
+    """Write the learning curves and the manifest of a finished training."""
+    write_curves(Path(output.directory), outcome.state.history)
+    best = max(outcome.state.history, key=lambda row: row[SCORE])
+    facts = facts | {"checkpoint": outcome.info.fingerprint, "steps_done": outcome.state.step, "best": best}
+    return output.finish(parts=0, facts=facts, content=[outcome.info.fingerprint])
+
+
+def check_steps(steps: int, batch_size: int, validation_interval: int, patience: int) -> None:
+    """ConfigError for lengths that make no training."""
+    if min(steps, batch_size, validation_interval) < 1 or patience < 0:
+        raise ConfigError(
+            f"wanted --steps, --batch_size and --validation_interval of at least 1 and --patience of at least 0, "
+            f"got {steps}, {batch_size}, {validation_interval} and {patience}"
+        )
+
+
+def describe(config: Any) -> dict[str, Any]:
+    """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
+    left_out = {"output", "waveforms", "labels", "checkpoint", "workers"}
+    return {name: value for name, value in asdict(config).items() if name not in left_out}
+
+
+def loop_of(config: Any) -> LoopConfig:
+    """The loop settings of a training's configuration."""
+    return LoopConfig(
+        steps=config.steps,
+        validation_interval=config.validation_interval,
+        patience=config.patience,
+        seed=config.seed,
+    )
+
+
+def one_pass(selected: tuple[np.ndarray, ...], batch_size: int) -> StepPlan:
+    """The plan of a validation: every selected row once, always in the same order."""
+    return StepPlan(selected=selected, batch_size=batch_size, world_size=1, seed=0, endless=False)
+
+
+def unwrap(module: nn.Module) -> Any:
+    """The module itself, where DDP has wrapped it."""
+    return module.module if hasattr(module, "module") else module
+
+
+def read_state(directory: Path) -> TrainerState:
+    """The trainer's state of a checkpoint, without its optimiser."""
+    return TrainerState(**json.loads((directory / STATE).read_text())["state"])
+
+
+def _cause(error: Exception) -> HubertEcgError | None:
+    """The error of this project behind a failed training, if there is one."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        for candidate in (failure, getattr(failure, "cause", None), failure.__cause__):
+            if isinstance(candidate, HubertEcgError):
+                return candidate
+    return None

@@ -1,0 +1,1 @@
+"""Entry points: `python -m jobs.<verb>` parses settings, runs the stage of that name, and says where the result is."""
