@@ -128,8 +128,9 @@ class Codebook:
     @classmethod
     def from_storage(cls, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> Self:
         """The codebook that `to_storage` took apart. Raises InputError when a part is missing or unknown."""
+        parts: dict[str, Any] = {**arrays, **described}
         try:
-            return cls(**arrays, **described)
+            return cls(**parts)
         except TypeError as error:
             raise InputError(f"codebook: {sorted(arrays)} and {sorted(described)} do not make one: {error}") from error
 

@@ -29,7 +29,7 @@ def usage(counts: np.ndarray) -> float:
 
 
 def perplexity(counts: np.ndarray) -> float:
-    """exp of the entropy of the rows' distribution over clusters: as many equally used clusters would look like this."""
+    """exp of the entropy of rows over clusters: so many clusters, equally used, would have the same entropy."""
     return float(np.exp(_entropy(counts)))
 
 

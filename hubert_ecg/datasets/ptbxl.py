@@ -162,6 +162,7 @@ def _label_sets(
         LabelSet(
             name=name,
             labels=CONDITIONS if name == "conditions" else tuple(sorted(set(answer.values()))),
+            none_is_negative=name == "conditions",
             title=_TITLES[name],
         )
         for name, answer in answers.items()

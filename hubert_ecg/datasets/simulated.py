@@ -48,7 +48,7 @@ class SimulatedSource:
             patient_ids=patient_ids,
             ages_years=[member.age_years for member in members],
             sexes=[member.sex for member in members],
-            label_sets=[LabelSet(name="conditions", labels=CONDITIONS, title="six conditions")],
+            label_sets=[LabelSet(name="conditions", labels=CONDITIONS, title="six conditions", none_is_negative=True)],
             labels={"conditions": [list(member.conditions) for member in members]},
         )
 

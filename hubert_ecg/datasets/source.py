@@ -28,6 +28,9 @@ class LabelSet:
     """`multi_label`: any number of labels per recording; `multi_class`: exactly one."""
     title: str = ""
     """What the labels are, for people."""
+    none_is_negative: bool = False
+    """Whether a recording without any of the labels is known to have none of them, and so counts as a negative for
+    all; otherwise nobody answered the question, and trainings and evaluations leave the recording out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -261,9 +261,9 @@ def _bin_weights(width: int) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _mel_filters(width: int, sampling_rate_hz: int, low_hz: float, high_hz: float) -> np.ndarray:
     """[filter, bin] float32."""
-    import librosa
+    from librosa.filters import mel
 
-    return librosa.filters.mel(
+    return mel(
         sr=sampling_rate_hz,
         n_fft=width,
         n_mels=num_mel_filters(width, sampling_rate_hz, low_hz, high_hz),
@@ -281,12 +281,12 @@ def _cosines(num_filters: int, num_mfcc: int) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _delta_operators(leads: tuple[int, ...], width: int) -> tuple[np.ndarray, np.ndarray]:
     """Two [token, token] float32 matrices that take rows to their first and second differences within a lead."""
-    import librosa
+    from librosa.feature import delta
 
     operators = np.zeros((2, len(leads), len(leads)), np.float32)
     for lead in set(leads):
         tokens = np.flatnonzero(np.array(leads) == lead)
         for order in (1, 2):
-            within = librosa.feature.delta(np.eye(len(tokens)), width=width, order=order, axis=0, mode="nearest")
+            within = delta(np.eye(len(tokens)), width=width, order=order, axis=0, mode="nearest")
             operators[order - 1][np.ix_(tokens, tokens)] = within
     return operators[0], operators[1]

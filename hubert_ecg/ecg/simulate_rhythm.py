@@ -167,8 +167,8 @@ def fibrillatory_waves(rng: np.random.Generator, times_s: np.ndarray) -> np.ndar
         rate_hz = float(np.clip(common_hz + rng.normal(0, 0.5), 4.0, 9.0))
         direction = rng.standard_normal(3)
         direction = direction / np.linalg.norm(direction) + (1.6 * _V1_DIRECTION if share == 1.0 else 0)
-        wander = _slow_waves(rng, times_s, low_hz=0.3, high_hz=3.0, count=4)
-        phase = 2 * np.pi * rate_hz * times_s + rng.uniform(0, 2 * np.pi) + rng.uniform(0.6, 2.0) * wander
+        wander = _slow_waves(rng, times_s, low_hz=0.2, high_hz=1.6, count=3)
+        phase = 2 * np.pi * rate_hz * times_s + rng.uniform(0, 2 * np.pi) + rng.uniform(0.4, 1.4) * wander
         envelope = np.clip(1 + 0.5 * _slow_waves(rng, times_s, low_hz=0.1, high_hz=2.0, count=2), 0.1, None)
         second, third = rng.uniform(0.15, 0.5), rng.uniform(0.0, 0.2)
         wave = np.sin(phase) + second * np.sin(2 * phase + 0.3) + third * np.sin(3 * phase + 0.6)

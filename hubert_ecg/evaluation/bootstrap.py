@@ -1,11 +1,12 @@
 """Percentile bootstrap intervals for AUROC, resampling patients rather than recordings where they are known.
 
 Efron and Tibshirani, An Introduction to the Bootstrap, 1993. Patients are drawn because the recordings of one person
-are alike. A draw is a weight per recording, so that each label is sorted once, not once per draw.
+are alike. A draw is a weight per recording, so that each label is sorted once, not once per draw. Resampling cannot see
+beyond the sample: the interval of an AUROC of exactly 1 has no width, and one from few positives is too narrow.
 Shapes: N recordings, L labels, D draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,8 +79,7 @@ def bootstrap_auroc(
     curves = {column: _SortedLabel.of(targets[:, column], scores[:, column]) for column in judged}
     drawn = np.full((draws, len(labels)), np.nan)
     chunk = max(1, _CELLS_PER_CHUNK // max(len(targets), 1))
-    for start in range(0, draws, chunk):
-        weights_ND = _draw_weights(rng, group_of, num_groups, min(chunk, draws - start))
+    for start, weights_ND in _weight_chunks(rng, group_of, num_groups, draws, chunk):
         for column, curve in curves.items():
             drawn[start : start + chunk, column] = curve.auroc(weights_ND)
     macro = drawn[:, judged].mean(axis=1) if len(judged) else np.full(draws, np.nan)
@@ -141,6 +141,14 @@ def _groups(patient_ids: Sequence[str | None] | None, count: int) -> tuple[np.nd
     if len(group_of) != count:
         raise ConfigError(f"patient_ids: wanted one entry per recording, {count}, got {len(group_of)}")
     return group_of, len(numbers)
+
+
+def _weight_chunks(
+    rng: np.random.Generator, group_of: np.ndarray, num_groups: int, draws: int, chunk: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The weights of all draws, `chunk` draws at a time, with the number of the first."""
+    for start in range(0, draws, chunk):
+        yield start, _draw_weights(rng, group_of, num_groups, min(chunk, draws - start))
 
 
 def _draw_weights(rng: np.random.Generator, group_of: np.ndarray, num_groups: int, draws: int) -> np.ndarray:

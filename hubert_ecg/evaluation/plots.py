@@ -1,7 +1,7 @@
 """The picture of an evaluation: ROC curves beside AUROC per label with intervals, as a PNG."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ _DPI = 150
 
 
 def save_auroc_figure(
-    path: str,
+    file: str | IO[bytes],
     targets: np.ndarray,
     scores: np.ndarray,
     labels: Sequence[str],
@@ -30,7 +30,7 @@ def save_auroc_figure(
     title: str = "",
     titles: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a PNG: left the ROC curves of [N, L] targets and scores, right each label's AUROC with its interval.
+    """Write a PNG to a local path or an open file: left the ROC curves of [N, L] targets and scores, right each label's AUROC with its interval.
 
     Of more than eight labels the curves of the four best and the four worst are named, the others grey. `titles` spells
     labels out. Labels that cannot be judged are left out of the left half and marked in the right.
@@ -47,7 +47,7 @@ def save_auroc_figure(
     _draw_intervals(right, targets, labels, intervals, titles or {})
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold")
-    figure.savefig(path, format="png", dpi=_DPI)
+    figure.savefig(file, format="png", dpi=_DPI)
 
 
 def _draw_roc(
@@ -71,7 +71,7 @@ def _draw_roc(
             zorder=3,
         )
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.9, linestyle=(0, (2, 3)), zorder=2)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="N")
     axes.set_xlabel("false positive rate (1 - specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
     axes.set_title("ROC curves" if few else f"ROC curves, the {half} best and {half} worst named", fontsize=11)

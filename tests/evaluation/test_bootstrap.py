@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from hubert_ecg.errors import ConfigError, InputError
-from hubert_ecg.evaluation.bootstrap import _draw_weights, _groups, bootstrap_auroc
+from hubert_ecg.evaluation.bootstrap import _draw_weights, _groups, _weight_chunks, bootstrap_auroc
 
 
 def scores_of(rng: np.random.Generator, targets: np.ndarray, shift: float) -> np.ndarray:
@@ -20,8 +20,8 @@ def test_it_equals_resampling_one_draw_after_another() -> None:
     targets = rng.random((120, 2)) < 0.4
     scores = scores_of(rng, targets, 1.0).round(1)
     patients = [f"p{row // 3}" for row in range(120)]
-    result = bootstrap_auroc(targets, scores, ["A", "B"], rng=np.random.default_rng(7), patient_ids=patients, draws=200)
-    weights = _draw_weights(np.random.default_rng(7), *_groups(patients, 120), 200)
+    result = bootstrap_auroc(targets, scores, ["A", "B"], rng=np.random.default_rng(7), patient_ids=patients, draws=100)
+    weights = _draw_weights(np.random.default_rng(7), *_groups(patients, 120), 100)
     assert (weights.sum(axis=0) == 120).all()
     assert (weights[0::3] == weights[1::3]).all()
     drawn = np.array([[roc_auc_score(targets[:, c], scores[:, c], sample_weight=w) for c in (0, 1)] for w in weights.T])
@@ -32,7 +32,7 @@ def test_it_equals_resampling_one_draw_after_another() -> None:
         assert [interval.lower, interval.upper] == pytest.approx(expected.tolist(), abs=1e-6)
     macro = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
     assert [result.macro.lower, result.macro.upper] == pytest.approx(macro.tolist(), abs=1e-6)
-    assert (result.resampled, result.groups, result.macro.draws) == ("patients", 40, 200)
+    assert (result.resampled, result.groups, result.macro.draws) == ("patients", 40, 100)
 
 
 def test_intervals_cover_the_true_value_about_as_often_as_they_say() -> None:
@@ -73,13 +73,24 @@ def test_a_missing_patient_id_is_a_patient_of_its_own() -> None:
     assert count == 4
 
 
-def test_large_inputs_go_through_in_chunks_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_draws_do_not_depend_on_how_many_are_in_memory_at_once() -> None:
+    group_of = np.arange(31) // 2
+    whole = _draw_weights(np.random.default_rng(0), group_of, 16, 100)
+    chunks = list(_weight_chunks(np.random.default_rng(0), group_of, 16, 100, 7))
+    assert [start for start, _ in chunks] == list(range(0, 100, 7))
+    np.testing.assert_array_equal(np.concatenate([weights for _, weights in chunks], axis=1), whole)
+
+
+def test_an_input_that_takes_several_chunks_agrees_with_the_formula_for_its_spread() -> None:
+    """4,500 recordings x 1,000 draws are two chunks. Without effect the variance is (P + M + 1) / (12 P M)."""
     rng = np.random.default_rng(2)
-    targets = rng.random((60, 1)) < 0.5
-    scores = rng.random((60, 1))
-    whole = bootstrap_auroc(targets, scores, ["A"], rng=np.random.default_rng(0), draws=100)
-    monkeypatch.setattr("hubert_ecg.evaluation.bootstrap._CELLS_PER_CHUNK", 60 * 7)
-    assert bootstrap_auroc(targets, scores, ["A"], rng=np.random.default_rng(0), draws=100) == whole
+    targets = (np.arange(4500) < 900)[:, None]
+    interval = bootstrap_auroc(targets, rng.random((4500, 1)), ["A"], rng=rng).macro
+    assert interval.draws == 1000
+    assert interval.lower is not None
+    assert interval.upper is not None
+    expected = 2 * 1.96 * np.sqrt(4501 / (12 * 900 * 3600))
+    assert interval.upper - interval.lower == pytest.approx(expected, rel=0.1)
 
 
 def test_labels_of_one_class_have_no_interval_and_rare_ones_fewer_draws() -> None:

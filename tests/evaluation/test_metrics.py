@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
@@ -33,6 +33,7 @@ def test_four_recordings_worked_out_by_hand() -> None:
     assert (label.f1, label.precision, label.recall, label.specificity, label.accuracy) == (0.5, 0.5, 0.5, 0.5, 0.5)
 
 
+@settings(max_examples=40, deadline=None)
 @given(PAIRS, st.integers(0, 8))
 def test_every_metric_equals_scikit_learns(pairs: list[tuple[bool, int]], threshold: int) -> None:
     targets, probabilities = arrays(pairs)
@@ -50,6 +51,7 @@ def test_every_metric_equals_scikit_learns(pairs: list[tuple[bool, int]], thresh
     assert {name: getattr(label, name) for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
 @given(PAIRS)
 def test_the_roc_curve_equals_scikit_learns(pairs: list[tuple[bool, int]]) -> None:
     targets, probabilities = arrays(pairs)
@@ -112,6 +114,7 @@ def test_unfit_thresholds_are_refused() -> None:
             evaluate_multi_label(np.zeros((2, 1)), np.zeros((2, 1)), ["A"], thresholds)
 
 
+@settings(max_examples=40, deadline=None)
 @given(PAIRS)
 def test_no_threshold_has_a_higher_f1_than_the_chosen(pairs: list[tuple[bool, int]]) -> None:
     targets, probabilities = arrays(pairs)

@@ -1,0 +1,35 @@
+# Two commands to know: `make demo` runs the whole pipeline, `make test` runs the tests. Both set up .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+
+.PHONY: demo test acceptance lint clean help
+help:
+	@echo "make demo        install into .venv and run the whole pipeline on simulated ECGs (output: $(RUN))"
+	@echo "make test        lint, types and the fast tests"
+	@echo "make acceptance  the slow tests: kills, full recordings (minutes to an hour)"
+	@echo "make clean       remove .venv and the demo's output"
+
+# The stamp is newer than what decides what is installed, so that set-up happens once and again when that changes.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m jobs.demo --output $(RUN)
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest
+
+acceptance: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow --timeout 3600 --durations 0 -s
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs/demo

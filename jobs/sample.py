@@ -1,0 +1,55 @@
+"""`python -m jobs.sample --output DIR`: sample ECGs as .npy files, 500 Hz, in mV, one per condition and a batch."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition
+from hubert_ecg.errors import ConfigError
+from jobs.cli import guarded, parse, set_up_logging
+
+log = logging.getLogger(__name__)
+
+BATCH = CONDITIONS[:5]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Write simulated 12-lead ECGs of 10 s at 500 Hz, float32 in mV: single_ecg.npy (12, 5000), batch_ecg.npy
+    (5, 12, 5000), and one file (12, 5000) per condition."""
+
+    output: str
+    """Directory to write the files to; files of these names are overwritten."""
+    seed: int = 0
+    """Seed of the simulator; the same seed gives the same ECGs."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"--seed: wanted at least 0, got {self.seed}")
+
+
+def write_samples(config: SampleConfig) -> list[Path]:
+    """Write all files and return their paths."""
+    target = Path(config.output)
+    target.mkdir(parents=True, exist_ok=True)
+    ecgs = {
+        name: simulate_condition([name], seed=config.seed + place)[0].samples for place, name in enumerate(CONDITIONS)
+    }
+    arrays = {"single_ecg": ecgs["NORM"], "batch_ecg": np.stack([ecgs[name] for name in BATCH])}
+    arrays |= {f"{name.lower()}_ecg": samples for name, samples in ecgs.items()}
+    for name, array in arrays.items():
+        np.save(target / f"{name}.npy", array.astype(np.float32), allow_pickle=False)
+    return [target / f"{name}.npy" for name in arrays]
+
+
+def _main() -> None:
+    for path in write_samples(parse("sample", SampleConfig)):
+        print(f"{path}  {np.load(path, allow_pickle=False).shape}")
+
+
+if __name__ == "__main__":
+    set_up_logging()
+    sys.exit(guarded(_main))
