@@ -1,33 +1,54 @@
 """The command line of every job: settings from flags and YAML, one-line errors, exit codes, and the next command."""
 
+import difflib
 import logging
+import re
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from hubert_ecg.errors import ConfigError, HubertEcgError
 from hubert_ecg.storage.artifact import Manifest
+
+# --help shows the docstring under each field of a settings dataclass.
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 EXIT_DONE, EXIT_BUG, EXIT_USER = 0, 1, 2
 
 
 def parse(verb: str, config_class: type, arguments: list[str] | None = None) -> Any:
-    """The settings of a job as its dataclass; exits with 2 and one line when a flag is unknown or impossible."""
-    parser = ArgumentParser(
-        prog=f"python -m jobs.{verb}", description=config_class.__doc__, default_env=False, exit_on_error=True
-    )
+    """The settings of a job as its dataclass. Raises ConfigError when a flag is unknown, missing or impossible."""
+    parser = ArgumentParser(prog=f"python -m jobs.{verb}", description=config_class.__doc__, exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; flags after it win")
     parser.add_class_arguments(config_class, as_group=False)
-    settings: Namespace = parser.parse_args(arguments)
-    made = parser.instantiate_classes(settings)
+    try:
+        settings: Namespace = parser.parse_args(arguments)
+        made = parser.instantiate_classes(settings)
+    except ArgumentError as error:
+        raise ConfigError(
+            f"{_plain(str(error), parser)}; python -m jobs.{verb} --help explains all settings"
+        ) from error
     return config_class(**{name: value for name, value in made.items() if name != "config"})
 
 
-def run_job(verb: str, config_class: type, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]) -> None:
+def _plain(message: str, parser: ArgumentParser) -> str:
+    """A parser's message on one line, with the nearest real flag where one is unknown."""
+    line = " ".join(message.split())
+    unknown = re.search(r"(?:unrecognized arguments|Key|Option|option)\W+(?:--)?([\w.]+)", line)
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    if unknown is None or f"--{unknown[1]}" in known:
+        return line
+    near = difflib.get_close_matches(f"--{unknown[1]}", known, n=1)
+    return f"{line} (did you mean {near[0]}?)" if near else line
+
+
+def run_job(
+    verb: str, config_class: type, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]
+) -> None:
     """Parse, start Ray, run the stage, say where its output is and what to do next; then exit."""
     set_up_logging()
     sys.exit(guarded(lambda: _run(parse(verb, config_class), verb, stage, next_command)))
@@ -37,13 +58,30 @@ def guarded(work: Callable[[], None]) -> int:
     """Exit code of some work: 0, or 2 after one line for an error that the user can fix. Bugs keep their traceback."""
     try:
         work()
-    except HubertEcgError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        cause = _user_error(error)
+        if cause is None:
+            raise
+        print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the finished shards or the last checkpoint", file=sys.stderr)
         return 130
     return EXIT_DONE
+
+
+def _user_error(error: BaseException) -> HubertEcgError | None:
+    """The error of this project in a chain of errors; Ray wraps what was raised in a task."""
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if type(current).__module__ == HubertEcgError.__module__ and isinstance(current, HubertEcgError):
+            return current
+        seen.append(current)
+        causes = [getattr(current, "cause", None), current.__cause__, current.__context__]
+        waiting += [cause for cause in causes if isinstance(cause, BaseException) and cause not in seen]
+    return None
 
 
 def _run(config: Any, verb: str, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]) -> None:
@@ -70,6 +108,3 @@ def set_up_logging() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Ray Data's own settings object warns of its deprecated fields whenever it is made.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ray\..*")
-
-
-__all__ = ["ConfigError", "guarded", "parse", "run_job", "set_up_logging"]

@@ -5,7 +5,9 @@ from jobs.cli import run_job
 
 
 def next_command(c: PretrainConfig) -> str:
-    return f"python -m jobs.finetune --waveforms {c.waveforms} --checkpoint {c.output} --label_set conditions --output M"
+    return (
+        f"python -m jobs.finetune --waveforms {c.waveforms} --checkpoint {c.output} --label_set conditions --output M"
+    )
 
 
 if __name__ == "__main__":

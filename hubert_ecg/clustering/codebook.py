@@ -90,8 +90,10 @@ class Codebook:
                 f"codebook {self.fingerprint}: wanted rows of {self.dim} columns, got shape {rows.shape}; "
                 "use the features it was fitted on"
             )
-        normalised = normalise_with(rows, self.normalisation, self.mean, self.std)
-        bad = ~np.isfinite(normalised.sum(axis=-1, dtype=np.float64))
+        # What is not finite stays so all the way into the sum, where it is found; no need for warnings as well.
+        with np.errstate(invalid="ignore", over="ignore"):
+            normalised = normalise_with(rows, self.normalisation, self.mean, self.std)
+            bad = ~np.isfinite(normalised.sum(axis=-1, dtype=np.float64))
         if bad.any():
             raise InputError(
                 f"codebook {self.fingerprint}: {np.count_nonzero(bad)} of {bad.size} rows are not finite numbers; "

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -164,7 +165,7 @@ def _read_csv(path: str) -> pd.DataFrame:
     if not files.exists(path):
         raise InputError(f"{path}: no such file; wanted a CSV whose first line names the columns, {_PATH} among them")
     # Only an empty cell means nothing: a patient or a class may well be called NA.
-    texts = dict.fromkeys(_ID_COLUMNS, str)
+    texts: dict[Hashable, type[str]] = dict.fromkeys(_ID_COLUMNS, str)
     try:
         frame = pd.read_csv(io.BytesIO(files.read_bytes(path)), dtype=texts, keep_default_na=False, na_values=[""])
     except (ValueError, pd.errors.ParserError) as error:

@@ -152,8 +152,8 @@ def _label_sets(
     answers: dict[str, Mapping[str, str]] = {
         "all": {code: code for code in every},
         "diagnostic": {code: code for code in diagnostic.index},
-        "subclass": diagnostic["diagnostic_subclass"].dropna().to_dict(),
-        "superclass": diagnostic["diagnostic_class"].dropna().to_dict(),
+        "subclass": _mapping(diagnostic["diagnostic_subclass"]),
+        "superclass": _mapping(diagnostic["diagnostic_class"]),
         "form": {code: code for code in statements.index[statements["form"] == 1.0]},
         "rhythm": {code: code for code in statements.index[statements["rhythm"] == 1.0]},
         "conditions": {code: code for code in CONDITIONS},
@@ -168,6 +168,10 @@ def _label_sets(
         for name, answer in answers.items()
     ]
     return label_sets, answers
+
+
+def _mapping(column: pd.Series) -> dict[str, str]:
+    return {str(code): str(label) for code, label in column.dropna().items()}
 
 
 def _positive(label_set: LabelSet, answer: Mapping[str, str], codes: list[list[str]]) -> list[list[str]]:

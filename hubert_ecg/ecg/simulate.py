@@ -68,7 +68,7 @@ def _default_shares() -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatorConfig:
-    """What to simulate. The same values give the same samples on every machine."""
+    """What to simulate. The same values give the same samples."""
 
     num_patients: int = 500
     """Patients in the cohort. A larger cohort begins with the smaller one's patients."""
@@ -238,8 +238,8 @@ def simulate_condition(
 
 
 def _members(config: SimulatorConfig) -> Iterator[CohortMember]:
-    names = list(config.condition_shares)
-    edges = np.cumsum(np.array(list(config.condition_shares.values()), float))
+    names = [name for name in (*CONDITIONS, OTHER) if config.condition_shares.get(name, 0) > 0]
+    edges = np.cumsum([config.condition_shares[name] for name in names])
     offset = np.random.default_rng((config.seed, 2)).random()
     golden = (np.sqrt(5) - 1) / 2
     index = 0

@@ -62,7 +62,9 @@ def heart_dipole(
     qt_s = _qt_intervals(heart, beats, qrs_s)
     pieces = _all_pieces(strengths, heart, conduction, beats, qrs, qrs_s, qt_s, pr_s)
     pieces = _breathe(strengths, pieces, breathing)
-    peaks = beats.onset_s + waves.peak_time_s(qrs)
+    ectopic_qrs, _ = waves.ventricular_ectopic_pieces(heart, qt_s=qt_s)
+    ventricular = beats.kind == waves.BeatKind.VENTRICULAR
+    peaks = beats.onset_s + np.where(ventricular, waves.peak_time_s(ectopic_qrs), waves.peak_time_s(qrs))
     peaks = peaks[(peaks >= 0) & (peaks < duration_s)]
     mean_rr = np.diff(peaks if peaks.size > 1 else beats.onset_s).mean()
     return BeatingHeart(
@@ -70,7 +72,7 @@ def heart_dipole(
         heart_rate_bpm=60 / float(mean_rr),
         pr_s=pr_s,
         qrs_s=qrs_s,
-        qt_s=float(np.median(qt_s[beats.kind != waves.BeatKind.VENTRICULAR])),
+        qt_s=float(np.median(qt_s[~ventricular])),
         r_peak_times_s=peaks,
     )
 

@@ -30,10 +30,11 @@ def save_auroc_figure(
     title: str = "",
     titles: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a PNG to a local path or an open file: left the ROC curves of [N, L] targets and scores, right each label's AUROC with its interval.
+    """ROC curves of [N, L] targets and scores on the left, each label's AUROC with its interval on the right.
 
-    Of more than eight labels the curves of the four best and the four worst are named, the others grey. `titles` spells
-    labels out. Labels that cannot be judged are left out of the left half and marked in the right.
+    Written as a PNG to a local path or an open file. Of more than eight labels the curves of the four best and the four
+    worst are named, the others grey. `titles` spells labels out. Labels that cannot be judged are left out of the left
+    half and marked in the right.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

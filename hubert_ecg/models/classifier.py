@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.config import Head, HubertECGClassifierConfig, Task, build_config, config_fields
-from hubert_ecg.models.ssl import HubertECGEncoder, cosine, flatten_leads
+from hubert_ecg.models.ssl import HubertECGEncoder, cosine
 
 
 class HubertECGClassifier(PreTrainedModel):
@@ -37,7 +37,7 @@ class HubertECGClassifier(PreTrainedModel):
             self.label_embedding = nn.Embedding(config.num_labels, config.hidden_size)
         elif config.head == "mlp":
             width = config.head_hidden_size or config.hidden_size
-            self.classifier = nn.Sequential(
+            self.classifier: nn.Module = nn.Sequential(
                 nn.Linear(config.hidden_size, width), nn.Tanh(), nn.Linear(width, config.num_labels)
             )
         else:
@@ -70,9 +70,7 @@ class HubertECGClassifier(PreTrainedModel):
             "vocab_sizes": [],
             "architectures": None,
         }
-        config = build_config(
-            HubertECGClassifierConfig, inherited | labels | {"task": task, "head": head} | overrides
-        )
+        config = build_config(HubertECGClassifierConfig, inherited | labels | {"task": task, "head": head} | overrides)
         model = cls(config)
         wanted = model.hubert_ecg.state_dict()
         weights = {name: tensor for name, tensor in encoder.state_dict().items() if name in wanted}
@@ -92,7 +90,7 @@ class HubertECGClassifier(PreTrainedModel):
         output_hidden_states: bool = False,
         **_: Any,
     ) -> SequenceClassifierOutput:
-        """`logits` [B, N] of inputs [B, L, S] or [B, L * S]; the other arguments as `HubertECGEncoder.encode` has them."""
+        """`logits` [B, N] of inputs [B, L, S] or [B, L * S]; the other arguments as in `HubertECGEncoder.encode`."""
         encoded = self.hubert_ecg.encode(input_values, attention_mask, mask_time_indices, output_hidden_states)
         pooled_BD = self.pool(encoded.last_hidden_state, attention_mask)
         return SequenceClassifierOutput(logits=self.scores(pooled_BD), hidden_states=encoded.hidden_states)
@@ -117,7 +115,7 @@ class HubertECGClassifier(PreTrainedModel):
             return logits_BN.sigmoid()
         return logits_BN.softmax(dim=-1) if self.config.task == "multi_class" else logits_BN
 
-    def set_trainable(self, *, conv_stem: bool = False, last_blocks: int | None = None) -> None:
+    def set_trainable(self, *, conv_stem: bool, last_blocks: int | None = None) -> None:
         """Choose what training changes; every call sets all of it anew, so the same call freezes and thaws.
 
         The head always trains. `conv_stem`: whether the convolutional stem does. `last_blocks`: None trains the rest

@@ -17,7 +17,7 @@ Head = Literal["linear", "mlp", "label_embedding"]
 Task = Literal["multi_label", "multi_class", "regression"]
 
 SIZES: dict[str, dict[str, Any]] = {
-    # For a laptop's two cores, where elementwise work and random numbers cost more than matrix products: the first
+    # For a laptop's two cores, where elementwise work and random numbers cost as much as matrix products: the first
     # convolutions, which run over 1500 positions, are narrow; and the encoder has no dropout, which would add a third
     # to a training step. The positional convolution keeps a reach of 48 tokens to each side, so that every one of 93
     # tokens has an end of the sequence in sight and can know its lead: bundle branch blocks are told apart by that.
@@ -26,7 +26,6 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "intermediate_size": 256,
-        "conv_width": 64,
         "classifier_proj_size": 64,
         "num_conv_pos_embeddings": 96,
         "num_conv_pos_embedding_groups": 16,
@@ -60,7 +59,10 @@ SIZES: dict[str, dict[str, Any]] = {
         "layerdrop": 0.0,
     },
 }
-"""Size -> what sets it apart; `conv_width` is the number of channels of every convolution of the stem."""
+"""Size -> what sets it apart from HubertConfig's defaults."""
+
+STEM_CHANNELS = {"tiny": (32, 32, 32, 32, 64, 128, 128)}
+"""Channels of the stem's convolutions, where they are not 512. A stem of n convolutions takes the last n."""
 
 
 @strict
@@ -85,6 +87,8 @@ class HubertECGConfig(HubertConfig):
     """What an attention mask over samples means for tokens. `prefix`: as many tokens as the number of unmasked samples
     would make, counted from the start (the published models). `majority`: those tokens of whose samples at least half
     are unmasked, wherever they lie, which is what leads padded one by one need (ours)."""
+    preprocessing: dict[str, Any] | None = None
+    """The preprocessing contract of the model's input, as a checkpoint carries it. None: that of the published ones."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.vocab_sizes = list(self.vocab_sizes)
@@ -123,9 +127,8 @@ def model_config(
     if sampling_rate_hz not in CONV_STEMS:
         raise ConfigError(f"model sampling rate: wanted one of {sorted(CONV_STEMS)} Hz, got {sampling_rate_hz}")
     kernels, strides = CONV_STEMS[sampling_rate_hz]
-    fields = {"conv_width": 512} | SIZES[size]
-    fields |= {
-        "conv_dim": [fields.pop("conv_width")] * len(kernels),
+    fields = SIZES[size] | {
+        "conv_dim": list(STEM_CHANNELS.get(size, (512,) * 7)[-len(kernels) :]),
         "conv_kernel": list(kernels),
         "conv_stride": list(strides),
         "vocab_sizes": list(vocab_sizes),

@@ -101,7 +101,7 @@ class HubertECG(HubertECGEncoder):
     def logits(self, last_hidden_state: torch.Tensor) -> list[torch.Tensor]:
         """Scores of every cluster, one tensor [B, T, V] per codebook: cosine / 0.1."""
         return [
-            cosine(projection(last_hidden_state), embedding.weight) / TEMPERATURE
+            cosine(projection(last_hidden_state), embedding.get_parameter("weight")) / TEMPERATURE
             for projection, embedding in zip(self.final_proj, self.label_embedding, strict=True)
         ]
 

@@ -240,7 +240,9 @@ def _load_rows(
     rows = _read_rows(features, part)
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
-        raise InputError(f"{features.part(part)}: {bad.sum()} of {len(rows)} rows are not finite numbers; dump them anew")
+        raise InputError(
+            f"{features.part(part)}: {bad.sum()} of {len(rows)} rows are not finite numbers; dump them anew"
+        )
     return normalise_with(rows, normalisation, mean, std), len(rows)
 
 

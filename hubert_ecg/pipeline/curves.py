@@ -22,7 +22,10 @@ def write_curves(directory: Path, history: list[dict[str, Any]]) -> None:
 def _figure(history: list[dict[str, Any]], names: list[str]) -> bytes:
     from matplotlib.figure import Figure
 
-    groups = {"loss": [n for n in names if "loss" in n], "score": [n for n in names if "loss" not in n and n != "score"]}
+    groups = {
+        "loss": [n for n in names if "loss" in n],
+        "score": [n for n in names if "loss" not in n and n != "score"],
+    }
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     steps = [row["step"] for row in history]
     for axes, (title, members) in zip(figure.subplots(1, 2), groups.items(), strict=True):

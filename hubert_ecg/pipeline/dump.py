@@ -81,7 +81,9 @@ def dump(config: DumpConfig) -> Manifest:
         return output
     selected = select_rows(waveforms, split=config.split)
     if not sum(map(len, selected)):
-        raise ArtifactError(f"{waveforms.directory}: no recording in split {config.split}; splits: {waveforms.facts['splits']}")
+        raise ArtifactError(
+            f"{waveforms.directory}: no recording in split {config.split}; splits: {waveforms.facts['splits']}"
+        )
     tasks = [{"part": part, "rows": rows.tolist()} for part, rows in enumerate(selected)]
     arguments = {
         "directory": output.directory,

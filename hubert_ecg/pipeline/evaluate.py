@@ -1,5 +1,6 @@
 """evaluate: a classifier's probabilities on one split, and how good they are."""
 
+import io
 import logging
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -107,7 +108,13 @@ class PredictShard:
     """Predicts and writes the chosen recordings of one shard per call."""
 
     def __init__(
-        self, directory: str, waveforms: Manifest, checkpoint: str, labels: tuple[str, ...], label_set: str, num_crops: int
+        self,
+        directory: str,
+        waveforms: Manifest,
+        checkpoint: str,
+        labels: tuple[str, ...],
+        label_set: str,
+        num_crops: int,
     ) -> None:
         from hubert_ecg.predictor import Predictor
 
@@ -137,7 +144,9 @@ def _label_set(config: EvaluateConfig, waveforms: Manifest, labels: tuple[str, .
     """The label set of the waveforms that answers the classifier's question."""
     label_sets = label_sets_of(waveforms)
     if config.label_set is not None and config.label_set not in label_sets:
-        raise ConfigError(f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}")
+        raise ConfigError(
+            f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}"
+        )
     candidates = [config.label_set] if config.label_set else sorted(label_sets)
     fitting = [name for name in candidates if set(labels) <= set(label_sets[name].labels)]
     if not fitting:
@@ -175,7 +184,9 @@ def _judge(directory: str, parts: int, labels: tuple[str, ...], config: Evaluate
     files.write_json(files.join(directory, METRICS), content)
     files.write_bytes(files.join(directory, TABLE), (text + "\n").encode())
     title = f"{metrics.recordings} recordings of split {config.split}"
-    save_auroc_figure(files.join(directory, FIGURE), targets, probabilities, labels, intervals, title=title, titles=titles)
+    figure = io.BytesIO()
+    save_auroc_figure(figure, targets, probabilities, labels, intervals, title=title, titles=titles)
+    files.write_bytes(files.join(directory, FIGURE), figure.getvalue())
     log.info("evaluate: %s\n%s", title, text)
     return intervals.to_dict()["macro"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from hubert_ecg.errors import ArtifactError, ConfigError
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
 
-LATENT = "latent"
+FeatureName = Literal["time_frequency", "mfcc", "mixed", "latent"]
+LATENT: Literal["latent"] = "latent"
 CROPS_PER_BATCH = 64
 
 
@@ -80,7 +81,11 @@ class Extractor:
 
 
 def crops_of_shard(
-    waveforms: Manifest, part: int, preprocess: PreprocessConfig, starts_s: tuple[float, ...], rows: np.ndarray | None = None
+    waveforms: Manifest,
+    part: int,
+    preprocess: PreprocessConfig,
+    starts_s: tuple[float, ...],
+    rows: np.ndarray | None = None,
 ) -> Iterator[Crops]:
     """Every declared crop that fits its recording, in order of row and start, some crops at a time."""
     table = files.read_table(waveforms.part(part), ["counts"])
@@ -118,7 +123,9 @@ def num_tokens(preprocess: PreprocessConfig) -> int:
     return TokenGrid.at_rate(preprocess.sampling_rate_hz).num_tokens(12 * preprocess.crop_samples)
 
 
-def describe_feature(name: str, preprocess: PreprocessConfig, checkpoint: str | None, layer: int | None) -> Feature:
+def describe_feature(
+    name: FeatureName, preprocess: PreprocessConfig, checkpoint: str | None, layer: int | None
+) -> Feature:
     """The definition of a feature under a waveform table's contract.
 
     Raises ArtifactError when the checkpoint was trained under another contract, ConfigError when it lacks the layer.
@@ -145,5 +152,7 @@ def check_contract(carried: dict[str, Any], waveforms: PreprocessConfig, checkpo
     wanted = PreprocessConfig.from_dict(carried)
     if wanted != waveforms:
         there, here = wanted.to_dict(), waveforms.to_dict()
-        differing = ", ".join(f"{name} {there[name]} (waveforms: {here[name]})" for name in there if there[name] != here[name])
+        differing = ", ".join(
+            f"{name} {there[name]} (waveforms: {here[name]})" for name in there if there[name] != here[name]
+        )
         raise ArtifactError(f"{checkpoint}: wants waveforms prepared with {differing}; run jobs.prepare accordingly")

@@ -90,7 +90,9 @@ def finetune(config: FinetuneConfig) -> Manifest:
     preprocess = preprocess_of(waveforms)
     label_sets = label_sets_of(waveforms)
     if config.label_set not in label_sets:
-        raise ConfigError(f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}")
+        raise ConfigError(
+            f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}"
+        )
     labels = label_sets[config.label_set]
     inputs = {"waveforms": waveforms.fingerprint}
     if config.checkpoint is not None:
@@ -202,7 +204,9 @@ class FinetuneJob(TrainingJob):
         return save_checkpoint(directory, unwrap(module).model, info)
 
 
-def _prevalence(waveforms: Manifest, label_set: str, labels: tuple[str, ...], selected: tuple[np.ndarray, ...]) -> list[float]:
+def _prevalence(
+    waveforms: Manifest, label_set: str, labels: tuple[str, ...], selected: tuple[np.ndarray, ...]
+) -> list[float]:
     """Share of the selected recordings that carry each label."""
     counts: Counter[str] = Counter()
     for part, rows in enumerate(selected):

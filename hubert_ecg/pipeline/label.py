@@ -59,8 +59,13 @@ def label(config: LabelConfig) -> Manifest:
     preprocess = preprocess_of(waveforms)
     names = _names(config.codebooks)
     books = {name: load_codebook(path) for name, path in zip(names, config.codebooks, strict=True)}
-    features = {name: _feature_of(book, path, config, waveforms) for (name, book), path in zip(books.items(), config.codebooks, strict=True)}
-    inputs = {"waveforms": waveforms.fingerprint} | {f"codebook {name}": book.fingerprint for name, book in books.items()}
+    features = {
+        name: _feature_of(book, path, config, waveforms)
+        for (name, book), path in zip(books.items(), config.codebooks, strict=True)
+    }
+    inputs = {"waveforms": waveforms.fingerprint} | {
+        f"codebook {name}": book.fingerprint for name, book in books.items()
+    }
     for feature in features.values():
         inputs |= feature.inputs
     described = {"crop_starts_s": list(config.crop_starts_s), "codebooks": names}
@@ -141,10 +146,10 @@ def _feature_of(book: Codebook, path: str, config: LabelConfig, waveforms: Manif
     preprocess = preprocess_of(waveforms)
     latent = book.descriptor["name"] == LATENT
     if latent and config.checkpoint is None:
-        raise ConfigError(f"--checkpoint: {path} was made from layer {book.layer} of a checkpoint; name that checkpoint")
-    feature = describe_feature(
-        book.descriptor["name"], preprocess, config.checkpoint if latent else None, book.layer
-    )
+        raise ConfigError(
+            f"--checkpoint: {path} was made from layer {book.layer} of a checkpoint; name that checkpoint"
+        )
+    feature = describe_feature(book.descriptor["name"], preprocess, config.checkpoint if latent else None, book.layer)
     if feature.descriptor != book.descriptor:
         raise ArtifactError(
             f"{path}: wants features {book.descriptor}, these waveforms give {feature.descriptor}; "

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,6 @@ from hubert_ecg.datasets.manifest import ManifestSource
 from hubert_ecg.datasets.ptbxl import PtbxlSource
 from hubert_ecg.datasets.simulated import SimulatedSource
 from hubert_ecg.datasets.source import LabelSet, Listing, Source
-from hubert_ecg.datasets.splits import check_disjoint
 from hubert_ecg.ecg.preprocess import PreprocessConfig, prepare_waveform
 from hubert_ecg.ecg.recording import standard_12_lead
 from hubert_ecg.errors import ConfigError, InputError, RecordingError
@@ -41,7 +40,7 @@ class PrepareConfig:
     """Folder of the archive; not needed for `simulated`."""
     contract: Literal["ours", "original"] = PreprocessConfig.contract
     """`ours`: each lead decimated to the model's rate, then cropped. `original`: as the published weights want it."""
-    sampling_rate_hz: Literal[50, 100, 500] = PreprocessConfig.sampling_rate_hz
+    sampling_rate_hz: Literal[50, 100, 500] = 100
     """Rate that the model will see, Hz."""
     simulated: SimulatedSource = field(default_factory=SimulatedSource)
     """Settings of `--source simulated`."""
@@ -74,15 +73,14 @@ def prepare(config: PrepareConfig) -> Manifest:
     listing = source.listing()
     if listing.table.num_rows == 0:
         raise InputError(f"{config.input or config.source}: wanted at least one recording, the listing has none")
-    check_disjoint(listing.table)
     preprocess = config.preprocess()
+    # The archive may sit elsewhere next time; what is listed in it is what counts.
+    settings = {name: value for name, value in asdict(cast(Any, source)).items() if name != "input"}
     described = {
-        "source": {"name": config.source, **asdict(source)},  # type: ignore[call-overload]
+        "source": {"name": config.source, **settings},
         "preprocess": preprocess.to_dict(),
         "shard_size": config.shard_size,
     }
-    # The archive may sit elsewhere next time; what is listed in it is what counts.
-    described["source"].pop("input", None)
     inputs = {"recordings": _listing_fingerprint(listing)}
     output = begin(config.output, verb="prepare", config=described, inputs=inputs)
     if isinstance(output, Manifest):

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from hubert_ecg.clustering.quality import perplexity
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ArtifactError
 from hubert_ecg.models import HubertECG, model_config
+from hubert_ecg.models.loss import masked_prediction_loss
 from hubert_ecg.pipeline.extract import check_contract, num_tokens, preprocess_of
 from hubert_ecg.pipeline.training_run import (
     TrainingJob,
@@ -35,6 +37,9 @@ from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
 from hubert_ecg.training.state import TrainerState
 
 log = logging.getLogger(__name__)
+
+VALIDATION_STEP = 1 << 40
+"""Mask seeds of validation start here, beyond those of any training step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +115,7 @@ def pretrain(config: PretrainConfig) -> Manifest:
         ),
         workers=config.workers,
         config=config,
+        codebooks=tuple(books),
         vocab_sizes=tuple(book["num_clusters"] for book in books.values()),
         num_tokens=targets.num_tokens,
         preprocess=preprocess,
@@ -124,7 +130,9 @@ class PretrainJob(TrainingJob):
     """One rank of a pre-training."""
 
     config: PretrainConfig
+    codebooks: tuple[str, ...]
     vocab_sizes: tuple[int, ...]
+    """Clusters of each codebook."""
     num_tokens: int
     preprocess: PreprocessConfig
     provenance: dict[str, Any]
@@ -143,14 +151,37 @@ class PretrainJob(TrainingJob):
         return MaskedPrediction(model, config.masking)
 
     def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
-        size = len(batch.record_ids)
-        masks = unwrap(module).draw_masks(size * world_size(), self.num_tokens, seed=_mask_seed(self.config.seed, step))
-        mine = masks[rank() * size : (rank() + 1) * size].to(batch.inputs.device, non_blocking=True)
-        result = module(batch.inputs, self._codes(batch), mine)
+        mask = self._masks(unwrap(module), step).to(batch.inputs.device, non_blocking=True)
+        result = module(batch.inputs, self._codes(batch), mask)
         return StepLoss(total=result.total, weight=result.weight)
 
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
-        raise NotImplementedError
+        """Loss and accuracy at hidden tokens, hidden by masks that depend on the batch's place alone."""
+        books = len(self.vocab_sizes)
+        device = next(module.parameters()).device
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
+        correct = torch.zeros(books, dtype=torch.float64, device=device)
+        hidden = torch.zeros(books, dtype=torch.float64, device=device)
+        predicted = [torch.zeros(size, dtype=torch.float64, device=device) for size in self.vocab_sizes]
+        for place, batch in enumerate(batches):
+            model = unwrap(module)
+            mask = self._masks(model, VALIDATION_STEP + place)[: len(batch.record_ids)].to(device)
+            all_logits = model.scores(batch.inputs, mask)
+            result = masked_prediction_loss(all_logits, self._codes(batch), mask, alpha=self.config.masking.alpha)
+            sums += torch.stack([result.total, result.weight]).double()
+            correct += result.masked_correct
+            hidden += result.masked_count
+            for counts, logits in zip(predicted, all_logits, strict=True):
+                counts += torch.bincount(logits.argmax(-1)[mask], minlength=len(counts))
+        for tensor in (sums, correct, hidden, *predicted):
+            all_reduce_sum(tensor)
+        loss = float(sums[0] / sums[1])
+        metrics = {"val_loss": loss, "score": -loss}
+        for book, name in enumerate(self.codebooks):
+            metrics[f"masked_accuracy_{name}"] = float(correct[book] / hidden[book])
+            # How many clusters the predictions make use of: collapse to a few shows here first.
+            metrics[f"predicted_perplexity_{name}"] = perplexity(predicted[book].cpu().numpy())
+        return metrics
 
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
         info = CheckpointInfo(
@@ -160,10 +191,12 @@ class PretrainJob(TrainingJob):
         )
         return save_checkpoint(directory, unwrap(module).model, info)
 
+    def _masks(self, module: MaskedPrediction, step: int) -> torch.Tensor:
+        """[B, token] of this rank: drawn for the whole batch, so that any number of ranks hides the same tokens."""
+        size = self.config.batch_size // world_size()
+        seed = self.config.seed * 1_000_003 + step
+        return module.draw_masks(self.config.batch_size, self.num_tokens, seed)[rank() * size : (rank() + 1) * size]
+
     def _codes(self, batch: Batch) -> torch.Tensor:
         """[B, codebook, token]"""
         return batch.targets.view(len(batch.record_ids), len(self.vocab_sizes), self.num_tokens)
-
-
-def _mask_seed(seed: int, step: int) -> int:
-    return seed * 1_000_003 + step

@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 5.0
 def run_shards(
     output: StageOutput,
     tasks: list[dict[str, Any]],
-    work: Callable[[dict[str, Any]], dict[str, Any]] | type,
+    work: Callable[..., dict[str, Any]] | type,
     *,
     cpus_per_task: float = 1.0,
     gpus_per_actor: float = 0.0,
@@ -33,7 +33,9 @@ def run_shards(
     finished = output.finished_parts()
     pending = [task for task in tasks if task["part"] not in finished]
     if finished:
-        log.info("%s: going on, %d of %d shards were finished before", output.verb, len(tasks) - len(pending), len(tasks))
+        log.info(
+            "%s: going on, %d of %d shards were finished before", output.verb, len(tasks) - len(pending), len(tasks)
+        )
     if not pending:
         return
     # One block per shard, so that the scheduler hands them out one by one as workers fall free.
@@ -64,6 +66,8 @@ def _with_progress(verb: str, receipts: Iterator[dict[str, Any]], total: int) ->
         if now - last >= SECONDS_BETWEEN_LINES or done == total:
             elapsed = max(now - start, 1e-9)
             left = elapsed / done * (total - done)
-            log.info("%s: %d/%d shards, %d ECGs, %.0f ECGs/s, %.0f s left", verb, done, total, ecgs, ecgs / elapsed, left)
+            log.info(
+                "%s: %d/%d shards, %d ECGs, %.0f ECGs/s, %.0f s left", verb, done, total, ecgs, ecgs / elapsed, left
+            )
             last = now
         yield receipt

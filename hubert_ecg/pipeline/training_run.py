@@ -60,7 +60,9 @@ class WorkersConfig:
 
     def check(self) -> None:
         """ResourceError unless the cluster can run the training and feed it."""
-        require_cpus(self.num * self.cpus_each + READER_CPUS, "training (workers.num x workers.cpus_each, plus reading)")
+        require_cpus(
+            self.num * self.cpus_each + READER_CPUS, "training (workers.num x workers.cpus_each, plus reading)"
+        )
         if self.use_gpu and available("GPU") < self.num:
             raise ConfigError(f"--workers.use_gpu: wanted {self.num} GPUs, the cluster has {available('GPU')}")
 
@@ -140,7 +142,9 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
         raise cause from error
     best = result.get_best_checkpoint(SCORE, "max")
     if best is None or result.checkpoint is None:
-        raise TrainingError(f"{output.directory}/trainer: the training ended without a checkpoint; delete it and run again")
+        raise TrainingError(
+            f"{output.directory}/trainer: the training ended without a checkpoint; delete it and run again"
+        )
     target = Path(output.directory)
     with best.as_directory() as directory:
         for path in Path(directory, "model").iterdir():

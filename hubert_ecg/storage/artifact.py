@@ -172,7 +172,9 @@ def code_version() -> dict[str, str]:
     try:
         root = Path(__file__).resolve().parents[2]
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-        version["commit"] = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        version["commit"] = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         pass  # An installed package has no checkout; its version says enough.
     return version

@@ -78,4 +78,6 @@ def to_list_array(rows: list[np.ndarray], value_type: pa.DataType) -> pa.ListArr
 
 def to_fixed_list_array(rows: np.ndarray, value_type: pa.DataType) -> pa.FixedSizeListArray:
     """[row, size] -> one fixed-size list column."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(rows).reshape(-1), value_type), rows.shape[1])
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.ascontiguousarray(rows).reshape(-1), value_type), rows.shape[1]
+    )

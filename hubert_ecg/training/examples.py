@@ -123,7 +123,9 @@ class ExampleReader:
         )
 
 
-def select_rows(waveforms: Manifest, *, split: str, label_set: str | None = None, tag: str | None = None) -> list[np.ndarray]:
+def select_rows(
+    waveforms: Manifest, *, split: str, label_set: str | None = None, tag: str | None = None
+) -> list[np.ndarray]:
     """Row numbers per shard that lie in a split, carry at least one label of a set, and carry a tag, where asked."""
     columns = ["split", "tags"] + ([tables.LABEL_PREFIX + label_set] if label_set else [])
     selected = []

@@ -9,13 +9,11 @@ import torch
 from torch import nn
 
 from hubert_ecg.errors import ConfigError
-from hubert_ecg.evaluation.metrics import evaluate_multi_label
 from hubert_ecg.models.classifier import HubertECGClassifier
-from hubert_ecg.models.loss import masked_prediction_loss
+from hubert_ecg.models.loss import PredictionResult, classification_loss, masked_prediction_loss
 from hubert_ecg.models.masking import mask_tokens
 from hubert_ecg.models.ssl import HubertECG
-from hubert_ecg.training.loop import Batch, StepLoss
-from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
+from hubert_ecg.training.loop import StepLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +45,11 @@ class MaskedPrediction(nn.Module):
 
     def forward(self, inputs: torch.Tensor, codes_BCT: torch.Tensor, mask_BT: torch.Tensor) -> PredictionResult:
         """Inputs [B, 12 * T'], codes of every token, and which tokens are hidden -> loss sum, weight and accuracy."""
-        hidden_BTD = self.model.encode(inputs, mask_time_indices=mask_BT).last_hidden_state
-        logits = self.model.logits(hidden_BTD)
-        return masked_prediction_loss(logits, codes_BCT, mask_BT, alpha=self.masking.alpha)
+        return masked_prediction_loss(self.scores(inputs, mask_BT), codes_BCT, mask_BT, alpha=self.masking.alpha)
+
+    def scores(self, inputs: torch.Tensor, mask_BT: torch.Tensor) -> list[torch.Tensor]:
+        """One tensor [B, T, V] per codebook: the score of every cluster at every token."""
+        return self.model.logits(self.model.encode(inputs, mask_time_indices=mask_BT).last_hidden_state)
 
     def draw_masks(self, num_recordings: int, num_tokens: int, seed: int) -> torch.Tensor:
         """[B, T] bool on the CPU, for the recordings of all ranks together; the same on every rank."""
@@ -59,17 +59,18 @@ class MaskedPrediction(nn.Module):
 
 
 class Classification(nn.Module):
-    """Binary cross-entropy of every label."""
+    """Binary cross-entropy of every label, or what the classifier's task asks for instead."""
+
+    positive_weights: torch.Tensor | None
 
     def __init__(self, model: HubertECGClassifier, positive_weights: torch.Tensor | None = None) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("positive_weights", positive_weights, persistent=False)
 
-    def forward(self, inputs: torch.Tensor, labels_BL: torch.Tensor) -> StepLoss:
-        """Summed over recordings and labels; the weight is the number of terms."""
+    def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> StepLoss:
+        """Inputs [B, 12 * T'] and targets -> summed loss and its weight."""
         logits_BL = self.model(inputs).logits
-        total = nn.functional.binary_cross_entropy_with_logits(
-            logits_BL, labels_BL, pos_weight=self.positive_weights, reduction="sum"
-        )
-        return StepLoss(total=total, weight=torch.tensor(float(labels_BL.numel()), device=total.device))
+        task = self.model.config.task
+        total, weight = classification_loss(logits_BL, targets, task=task, weights=self.positive_weights)
+        return StepLoss(total=total, weight=weight)

@@ -236,8 +236,8 @@ def test_a_batch_of_crops_equals_its_single_crops(config: PreprocessConfig) -> N
     starts_s = np.array([0.0, 5.0, 1.37])
     batch = model_input(counts, starts_s, config)
     for row, waveform, start_s in zip(batch, counts, starts_s, strict=True):
-        np.testing.assert_allclose(row, model_input(waveform, float(start_s), config), atol=1e-6)
-    np.testing.assert_allclose(model_input(counts, 2.0, config)[1], model_input(counts[1], 2.0, config), atol=1e-6)
+        np.testing.assert_allclose(row, model_input(waveform, float(start_s), config), atol=5e-6)
+    np.testing.assert_allclose(model_input(counts, 2.0, config)[1], model_input(counts[1], 2.0, config), atol=5e-6)
 
 
 def test_our_crop_is_a_cut_of_the_stored_leads() -> None:

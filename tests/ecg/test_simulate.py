@@ -18,6 +18,7 @@ from hubert_ecg.ecg.simulate import (
     simulate_condition,
     simulate_member,
 )
+from hubert_ecg.ecg.simulate_waves import BeatKind
 from hubert_ecg.errors import ConfigError
 
 SEEDS = range(12)
@@ -136,6 +137,27 @@ def test_condition_shares_are_followed() -> None:
     labels = [m.conditions for m in {m.patient_id: m for m in cohort(config)}.values()]
     assert set(labels) == {("NORM",), ()}
     assert labels.count(("NORM",)) == pytest.approx(40, abs=1)
+
+
+def test_order_of_the_shares_does_not_matter() -> None:
+    one, other = {"AFIB": 1.0, "NORM": 1.0, OTHER: 1.0}, {OTHER: 1.0, "NORM": 1.0, "AFIB": 1.0, "CRBBB": 0.0}
+    assert cohort(SimulatorConfig(condition_shares=one)) == cohort(SimulatorConfig(condition_shares=other))
+
+
+def test_premature_beats_come_early_and_only_a_ventricular_one_pauses_fully() -> None:
+    regular = simulate_rhythm.Beats(onset_s=np.arange(20.0), kind=np.zeros(20, int))
+    rng = np.random.default_rng(0)
+    settings = {"premature_atrial": 0.0, "premature_ventricular": 0.0, "duration_s": 19.0}
+    early = simulate_rhythm.with_ectopic_beats(rng, regular, **settings | {"premature_ventricular": 0.4})
+    ectopic = np.flatnonzero(early.kind == BeatKind.VENTRICULAR)
+    assert ectopic.size >= 2
+    np.testing.assert_allclose(early.onset_s[ectopic + 1] - early.onset_s[ectopic - 1], 2.0)
+    assert (early.onset_s[ectopic] - early.onset_s[ectopic - 1] < 0.83).all()
+    early = simulate_rhythm.with_ectopic_beats(rng, regular, **settings | {"premature_atrial": 0.4})
+    ectopic = np.flatnonzero(early.kind == BeatKind.ATRIAL)
+    assert ectopic.size >= 2
+    np.testing.assert_allclose(early.onset_s[ectopic + 1] - early.onset_s[ectopic], 1.0)
+    assert (early.onset_s[ectopic] - early.onset_s[ectopic - 1] < 0.83).all()
 
 
 def test_both_recordings_of_a_patient_show_one_heart() -> None:
@@ -309,10 +331,11 @@ def test_t_wave_is_discordant_in_bundle_branch_block() -> None:
     assert np.mean(opposite["CRBBB"]) >= 0.6
 
 
-def test_r_peaks_of_the_truth_are_peaks_of_the_signal() -> None:
+@pytest.mark.parametrize("findings", [[], ["premature ventricular beats"]])
+def test_r_peaks_of_the_truth_are_peaks_of_the_signal(findings: list[str]) -> None:
     for condition in CONDITIONS:
-        for seed in range(4):
-            recording, truth = simulate_condition([condition], seed=seed, noise_level=0)
+        for seed in range(3):
+            recording, truth = simulate_condition([condition], seed=seed, noise_level=0, findings=findings)
             size = np.linalg.norm(recording.samples[[0, 1, 6, 7, 8, 9, 10, 11]], axis=0)
             for peak_s in truth.r_peak_times_s[1:-1]:
                 around = slice(round((peak_s - 0.06) * 500), round((peak_s + 0.06) * 500))

@@ -75,7 +75,7 @@ def test_lead_of_token_is_the_same_at_every_rate() -> None:
 def test_an_unknown_rate_and_a_short_sequence_are_refused() -> None:
     with pytest.raises(ConfigError, match="got 250 Hz"):
         TokenGrid.at_rate(250)
-    with pytest.raises(InputError, match="at least 82 samples.*got 81"):
+    with pytest.raises(InputError, match=r"at least 82 samples.*got 81"):
         TokenGrid.at_rate(100).windows(np.zeros((2, 81)))
     with pytest.raises(ConfigError, match="one positive stride"):
         TokenGrid(kernels=(3, 2), strides=(2,))
