@@ -9,6 +9,10 @@ from hubert_ecg.errors import ResourceError
 
 log = logging.getLogger(__name__)
 
+# Forwarded lines that say nothing of the user's run: Ray Train polling a dashboard that we do not start, and a warning
+# about lost constructor arguments that Ray Data gives for every actor although it holds on to them.
+NOISE = "Failed to query Ray Train Controller actor state|has constructor arguments in the object store"
+
 
 def start_ray(*, num_cpus: int | None = None) -> None:
     """Join the cluster named by `RAY_ADDRESS` (set inside `ray job submit`), else start one of this machine's cores.
@@ -19,8 +23,11 @@ def start_ray(*, num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray would otherwise announce a change of default that this project does not depend on, at every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", NOISE)
     import ray
 
+    # That a local cluster guards itself with a token is as it should be, and no warning.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     if not ray.is_initialized():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
@@ -41,6 +48,7 @@ def quiet_ray_data() -> Any:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     return context
 
 

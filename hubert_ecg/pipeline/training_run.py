@@ -128,6 +128,7 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
         ),
         run_config=ray.train.RunConfig(
             name="run",
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             storage_path=output.directory + "/trainer",
             failure_config=ray.train.FailureConfig(max_failures=job.workers.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),

@@ -192,7 +192,7 @@ def _read_directory(place: str) -> _Stored:
     info_path = files.join(place, INFO)
     if files.exists(info_path):
         return _Stored(config=config, weights=weights, info=CheckpointInfo.from_json(_read_json(info_path), info_path))
-    if header.get("__metadata__", {}).get("writer") == _WRITER:
+    if (header.get("__metadata__") or {}).get("writer") == _WRITER:
         raise CheckpointError(
             f"{place}: wanted {INFO}, which is written last, got a half-written checkpoint; write or copy it again"
         )
