@@ -17,10 +17,11 @@ Head = Literal["linear", "mlp", "label_embedding"]
 Task = Literal["multi_label", "multi_class", "regression"]
 
 SIZES: dict[str, dict[str, Any]] = {
-    # For a laptop's two cores, where elementwise work and random numbers cost as much as matrix products: the first
-    # convolutions, which run over 1500 positions, are narrow; and the encoder has no dropout, which would add a third
-    # to a training step. The positional convolution keeps a reach of 48 tokens to each side, so that every one of 93
-    # tokens has an end of the sequence in sight and can know its lead: bundle branch blocks are told apart by that.
+    # For a laptop: about 95 ECGs/s through a training step on one 2.5 GHz core, 170 on two single-threaded workers,
+    # where elementwise work and random numbers cost as much as matrix products. So the first convolutions, which run
+    # over 1500 positions, are narrow, and the encoder has none of the dropouts that take a third of a step. The
+    # positional convolution keeps a reach of 48 tokens to each side: every one of 93 tokens has an end of the sequence
+    # in sight and can know its lead, and leads are what tells the bundle branch blocks apart.
     "tiny": {
         "hidden_size": 128,
         "num_hidden_layers": 4,

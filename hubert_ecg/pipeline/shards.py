@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,8 +26,9 @@ def run_shards(
     """Do each task whose shard has no receipt yet; `task["part"]` is the shard's index.
 
     `work` takes a task and returns the receipt it wrote with `write_part` (it must be safe to repeat: Ray runs a task
-    again when its worker or node dies). A class is built once per actor with `work_arguments`, then called per task;
-    `actors` of them share the tasks.
+    again when its worker or node dies). A class is built once per process with `work_arguments`, then called per task:
+    on GPUs by `actors` that hold one each, on CPUs by Ray tasks, whose processes live on from stage to stage with what
+    they have imported.
     """
     import ray
 
@@ -40,20 +42,32 @@ def run_shards(
         return
     # One block per shard, so that the scheduler hands them out one by one as workers fall free.
     dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
-    resources: dict[str, Any] = {"num_cpus": cpus_per_task}
+    arguments = work_arguments or {}
     if gpus_per_actor:
-        resources["num_gpus"] = gpus_per_actor
-    if isinstance(work, type):
+        pool = ray.data.ActorPoolStrategy(size=actors or 1)
         dataset = dataset.map(
-            work,
-            fn_constructor_kwargs=work_arguments or {},
-            compute=ray.data.ActorPoolStrategy(size=actors or 1),
-            **resources,
+            work, fn_constructor_kwargs=arguments, compute=pool, num_cpus=cpus_per_task, num_gpus=gpus_per_actor
         )
+    elif isinstance(work, type):
+        kept = {"key": uuid.uuid4().hex, "work": work, "arguments": arguments}
+        dataset = dataset.map(_in_process, fn_kwargs=kept, num_cpus=cpus_per_task)
     else:
-        dataset = dataset.map(work, fn_kwargs=work_arguments or {}, **resources)
+        dataset = dataset.map(work, fn_kwargs=arguments, num_cpus=cpus_per_task)
     for _ in _with_progress(output.verb, dataset.select_columns(["part", "rows"]).iter_rows(), len(pending)):
         pass
+
+
+_instance: tuple[str, Any] = ("", None)
+"""What this worker process has built last, under the key of the stage it was built for."""
+
+
+def _in_process(task: dict[str, Any], *, key: str, work: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Call the instance of `work` that this process keeps for the stage, building it at the first task."""
+    global _instance
+    if _instance[0] != key:
+        _instance = (key, work(**arguments))
+    receipt: dict[str, Any] = _instance[1](task)
+    return receipt
 
 
 def _with_progress(verb: str, receipts: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
