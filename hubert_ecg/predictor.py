@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -93,7 +94,7 @@ class Predictor:
             inputs = torch.from_numpy(np.stack(crops)).to(self.device)
             by_crop = self.model.probabilities(self.model(inputs).logits).float().cpu().numpy()
         bounds = np.cumsum([0] + [len(own) for own in starts])
-        return np.stack([by_crop[a:b].mean(axis=0) for a, b in zip(bounds, bounds[1:], strict=False)])
+        return np.stack([by_crop[a:b].mean(axis=0) for a, b in pairwise(bounds)])
 
     def _crop_starts(self, num_samples: int) -> list[float]:
         """Starts in seconds, from the first sample to the last that fits; one where there is no room for more."""

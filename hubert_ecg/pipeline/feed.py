@@ -1,4 +1,4 @@
-"""Training examples through Ray Data: workers read and crop ahead while the model computes, in an order fixed by the plan."""
+"""Training examples through Ray Data: tasks read and crop ahead of the model, in the order that the plan fixes."""
 
 from collections.abc import Iterator
 

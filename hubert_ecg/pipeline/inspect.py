@@ -29,7 +29,8 @@ def _finished(manifest: Manifest) -> str:
     code = ", ".join(f"{name} {value}" for name, value in manifest.code.items())
     lines = [
         f"{manifest.directory}",
-        f"  {WHAT.get(manifest.verb, manifest.verb)}, finished by jobs.{manifest.verb} at {manifest.finished_at} ({code})",
+        f"  {WHAT.get(manifest.verb, manifest.verb)}, finished by jobs.{manifest.verb} at "
+        f"{manifest.finished_at} ({code})",
         f"  fingerprint {manifest.fingerprint}; {manifest.rows} rows in {manifest.parts} shards",
         "  made from",
         *[f"    {name}: {value}" for name, value in manifest.inputs.items()],

@@ -132,7 +132,9 @@ class LabelShard:
         columns = [ids.combine_chunks(), tables.to_list_array([np.concatenate(s) for s in starts], pa.float32())]
         columns += [tables.to_list_array([np.concatenate(c) for c in rows], pa.uint16()) for rows in codes.values()]
         usage = {
-            name: np.bincount(np.concatenate(sum(rows, [])), minlength=len(self.books[name].centroids)).tolist()
+            name: np.bincount(
+                np.concatenate([codes for row in rows for codes in row]), minlength=len(self.books[name].centroids)
+            ).tolist()
             for name, rows in codes.items()
             if rows
         }

@@ -66,5 +66,6 @@ def require_cpus(wanted: float, what: str) -> None:
     total = float(ray.cluster_resources().get("CPU", 0))
     if wanted > total:
         raise ResourceError(
-            f"{what}: wanted {wanted:g} CPUs, the Ray cluster has {total:g}; ask for fewer workers or join a larger cluster"
+            f"{what}: wanted {wanted:g} CPUs, the Ray cluster has {total:g}; ask for fewer workers or join a "
+            f"larger cluster"
         )

@@ -1,4 +1,4 @@
-"""One training on Ray Train: workers, data feed, checkpoints, going on after a kill; what is trained comes from a job."""
+"""One training on Ray Train: workers, data feed, checkpoints, going on after a kill. A job says what is trained."""
 
 import json
 import logging
@@ -128,6 +128,8 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
         ),
         run_config=ray.train.RunConfig(
             name="run",
+            # Threads that wait by spinning take the cores from the processes that read data.
+            worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             storage_path=output.directory + "/trainer",
             failure_config=ray.train.FailureConfig(max_failures=job.workers.max_failures),

@@ -1,0 +1,87 @@
+"""`python -m jobs.recipe FILE name=value ...`: run the stages of a recipe in order, each as its own command would run.
+
+A recipe is a YAML file with `variables` (defaults; `name=value` on the command line replaces them) and `stages`, a
+list of one verb each with its flags. Finished stages are skipped, so a recipe that was killed goes on where it was.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hubert_ecg.errors import ConfigError
+from jobs.cli import guarded, parse, set_up_logging
+
+Stage = tuple[str, list[str]]
+"""A verb and its arguments."""
+
+
+def read_recipe(path: Path, replaced: dict[str, str]) -> list[Stage]:
+    """The stages of a recipe, variables filled in. Raises ConfigError for a file or variable that is not one."""
+    try:
+        content = yaml.safe_load(path.read_text())
+        variables, stages = content.get("variables", {}), content["stages"]
+    except (OSError, yaml.YAMLError, AttributeError, KeyError) as error:
+        raise ConfigError(f"{path}: wanted a recipe with `stages`, got {type(error).__name__} {error}") from error
+    unknown = sorted(set(replaced) - set(variables))
+    if unknown:
+        raise ConfigError(f"{path}: has no variable {', '.join(unknown)}; its variables are {', '.join(variables)}")
+    values = {name: str(value) for name, value in (variables | replaced).items()}
+    missing = [name for name, value in values.items() if not value]
+    if missing:
+        raise ConfigError(f"{path}: wanted a value for {', '.join(missing)}; add {missing[0]}=... to the command")
+    return [
+        (verb, [argument for key, value in flags.items() for argument in (f"--{key}", _text(value, values))])
+        for stage in stages
+        for verb, flags in stage.items()
+    ]
+
+
+def run_stages(stages: list[Stage]) -> None:
+    """Check the flags of all stages, start Ray, then run stage by stage, showing each command and its time."""
+    from hubert_ecg.pipeline.ray_cluster import start_ray
+
+    ready = [(verb, arguments, *_stage(verb, arguments)) for verb, arguments in stages]
+    start_ray()
+    for number, (verb, arguments, stage, config) in enumerate(ready, start=1):
+        print(f"\n[{number}/{len(ready)}] python -m jobs.{verb} {shlex.join(arguments)}", flush=True)
+        since = time.monotonic()
+        stage(config)
+        print(f"      {time.monotonic() - since:.0f} s", flush=True)
+
+
+def _stage(verb: str, arguments: list[str]) -> tuple[Callable[[Any], Any], Any]:
+    """The function of a stage and its parsed settings."""
+    module = import_module(f"hubert_ecg.pipeline.{verb}")
+    return getattr(module, verb), parse(verb, getattr(module, f"{verb.capitalize()}Config"), arguments)
+
+
+def _text(value: Any, variables: dict[str, str]) -> str:
+    if isinstance(value, str):
+        for name, text in variables.items():
+            value = value.replace(f"${{{name}}}", text)
+        return value
+    return json.dumps(value)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m jobs.recipe", description="Run the stages of a recipe in order.")
+    parser.add_argument("recipe", type=Path, help="a YAML file of jobs/configs")
+    parser.add_argument("variables", nargs="*", metavar="name=value", help="values of the recipe's variables")
+    arguments = parser.parse_args()
+    unclear = [pair for pair in arguments.variables if "=" not in pair]
+    if unclear:
+        raise ConfigError(f"wanted name=value, got {unclear[0]}")
+    run_stages(read_recipe(arguments.recipe, dict(pair.split("=", 1) for pair in arguments.variables)))
+
+
+if __name__ == "__main__":
+    set_up_logging()
+    sys.exit(guarded(_main))
