@@ -27,7 +27,7 @@ def parse(verb: str, config_class: type, arguments: list[str] | None = None) -> 
     parser.add_class_arguments(config_class, as_group=False)
     try:
         settings: Namespace = parser.parse_args(arguments)
-        made = parser.instantiate_classes(settings)
+        made = parser.instantiate(settings)
     except ArgumentError as error:
         raise ConfigError(
             f"{_plain(str(error), parser)}; python -m jobs.{verb} --help explains all settings"

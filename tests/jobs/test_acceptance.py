@@ -41,7 +41,7 @@ def test_superclasses_of_ptbxl(ptbxl_dir: Path, tmp_path: Path) -> None:
 def test_a_classifier_of_simulated_ecgs_recognises_real_ones(ptbxl_dir: Path, tmp_path: Path) -> None:
     run_recipe("simulated_to_ptbxl", ptbxl_dir, tmp_path)
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    auroc = {entry["label"]: entry["auroc"] for entry in metrics["per_label"]}
+    auroc = {label: values["auroc"] for label, values in metrics["per_label"].items()}
     print(f"\nPTB-XL fold 9, trained on simulated ECGs alone: {auroc}")
     assert metrics["recordings"] == 539
     assert auroc["AFIB"] >= 0.80

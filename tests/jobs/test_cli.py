@@ -28,7 +28,7 @@ def test_every_stage_explains_its_settings(verb: str, capsys: pytest.CaptureFixt
     assert f"usage: python -m jobs.{verb}" in shown
     for field in fields(config_class):
         # Each setting with its words, type and default; nested settings stand under a heading of their own.
-        assert re.search(rf"--{field.name} \S+ \w.*?\((required, )?type: ", shown), field.name
+        assert re.search(rf"--{field.name} \S+ \S.*?\((required, )?type: ", shown), field.name
     assert "default: " in shown
 
 
