@@ -163,6 +163,7 @@ def _run_worker(job: TrainingJob) -> None:
     from ray.train.torch import get_device, prepare_model
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("ray").setLevel(logging.WARNING)
     threads = job.workers.threads_each or max(1, (os.cpu_count() or 1) // job.workers.num)
     torch.set_num_threads(threads)
     torch.manual_seed(job.loop.seed)

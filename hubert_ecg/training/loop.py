@@ -76,7 +76,7 @@ def train(
     Randomness inside the step (dropout) is re-seeded from seed, step and rank, so that a resumed run repeats it.
     Raises TrainingError when the loss is not a finite number, naming step, rank and recordings.
     """
-    progress = _Progress(config.steps, state.step)
+    progress = _Progress(config.steps)
     module.train()
     while state.step < config.steps and not _out_of_patience(state, config):
         waited = time.monotonic()
@@ -144,16 +144,20 @@ def _out_of_patience(state: TrainerState, config: LoopConfig) -> bool:
 
 
 class _Progress:
-    """Loss, speed, time left and share of time spent waiting for data since the last line."""
+    """Loss since the last validation; speed and share of time spent waiting for data since the last line."""
 
-    def __init__(self, steps: int, first_step: int) -> None:
-        self.steps, self.first_step = steps, first_step
-        self.start = self.last = time.monotonic()
-        self.ecgs, self.waited = 0, 0.0
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
         self.losses: list[float] = []
+        self._begin_line()
+
+    def _begin_line(self) -> None:
+        self.last = time.monotonic()
+        self.done, self.ecgs, self.waited = 0, 0, 0.0
 
     def add(self, loss: float, ecgs: int, waited: float) -> None:
         self.losses.append(loss)
+        self.done += 1
         self.ecgs += ecgs
         self.waited += waited
 
@@ -167,14 +171,15 @@ class _Progress:
         return time.monotonic() - self.last >= SECONDS_BETWEEN_LINES
 
     def line(self, step: int) -> str:
-        self.last = time.monotonic()
-        elapsed = self.last - self.start
-        left = elapsed / max(1, step - self.first_step) * (self.steps - step)
+        elapsed = time.monotonic() - self.last
         recent = self.losses[-20:]
-        return (
+        text = (
             f"step {step}/{self.steps}: loss {sum(recent) / len(recent):.4f}, {self.ecgs / elapsed:.0f} ECGs/s, "
-            f"{left:.0f} s left, {100 * self.waited / elapsed:.0f} % of the time waiting for data"
+            f"{elapsed / self.done * (self.steps - step):.0f} s left, "
+            f"{100 * self.waited / elapsed:.0f} % of the time waiting for data"
         )
+        self._begin_line()
+        return text
 
 
 def _line(metrics: dict[str, Any]) -> str:
