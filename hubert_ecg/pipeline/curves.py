@@ -22,13 +22,16 @@ def write_curves(directory: Path, history: list[dict[str, Any]]) -> None:
 def _figure(history: list[dict[str, Any]], names: list[str]) -> bytes:
     from matplotlib.figure import Figure
 
-    groups = {
-        "loss": [n for n in names if "loss" in n],
-        "score": [n for n in names if "loss" not in n and n != "score"],
-    }
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    # Numbers of one kind share a panel; perplexities run to the number of clusters and would flatten the rest.
+    kinds = {"loss": "loss", "perplexity": "perplexity of predicted clusters"}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if name != "score":
+            kind = next((title for word, title in kinds.items() if word in name), "accuracy or AUROC")
+            groups.setdefault(kind, []).append(name)
+    figure = Figure(figsize=(4.5 * len(groups), 3.2), layout="constrained")
     steps = [row["step"] for row in history]
-    for axes, (title, members) in zip(figure.subplots(1, 2), groups.items(), strict=True):
+    for axes, (title, members) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
         for name in members:
             axes.plot(steps, [row.get(name) for row in history], marker=".", label=name.replace("_", " "))
         axes.set_xlabel("step")
