@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +86,8 @@ class FinetuneConfig:
 
 def finetune(config: FinetuneConfig) -> Manifest:
     """Run the stage."""
+    # Training workers start in a directory of their own.
+    config = replace(config, checkpoint=files.absolute(config.checkpoint) if config.checkpoint else None)
     waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
     preprocess = preprocess_of(waveforms)
     label_sets = label_sets_of(waveforms)
@@ -96,7 +98,7 @@ def finetune(config: FinetuneConfig) -> Manifest:
     labels = label_sets[config.label_set]
     inputs = {"waveforms": waveforms.fingerprint}
     if config.checkpoint is not None:
-        parent = load_info(files.absolute(config.checkpoint))
+        parent = load_info(config.checkpoint)
         check_contract(parent.preprocessing, preprocess, config.checkpoint)
         inputs["checkpoint"] = parent.fingerprint
     output = begin(config.output, verb="finetune", config=describe(config), inputs=inputs)
@@ -154,7 +156,7 @@ class FinetuneJob(TrainingJob):
             model, _ = load_checkpoint(directory, expect="classifier")
         else:
             if config.checkpoint is not None:
-                encoder, _ = load_checkpoint(files.absolute(config.checkpoint), expect="ssl")
+                encoder, _ = load_checkpoint(config.checkpoint, expect="ssl")
             else:
                 encoder = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,)))
             model = HubertECGClassifier.from_encoder(encoder, label_names=self.labels, head=config.head)

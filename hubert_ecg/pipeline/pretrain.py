@@ -1,7 +1,7 @@
 """pretrain: waveforms and token labels -> a self-supervised checkpoint, by masked prediction of the codes."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -81,6 +81,8 @@ class PretrainConfig:
 
 def pretrain(config: PretrainConfig) -> Manifest:
     """Run the stage."""
+    # Training workers start in a directory of their own.
+    config = replace(config, checkpoint=files.absolute(config.checkpoint) if config.checkpoint else None)
     waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
     labels = open_artifact(config.labels, verb="label", role="--labels")
     if labels.inputs["waveforms"] != waveforms.fingerprint:
@@ -91,7 +93,7 @@ def pretrain(config: PretrainConfig) -> Manifest:
     preprocess = preprocess_of(waveforms)
     inputs = {"waveforms": waveforms.fingerprint, "labels": labels.fingerprint}
     if config.checkpoint is not None:
-        parent = load_info(files.absolute(config.checkpoint))
+        parent = load_info(config.checkpoint)
         check_contract(parent.preprocessing, preprocess, config.checkpoint)
         inputs["checkpoint"] = parent.fingerprint
     output = begin(config.output, verb="pretrain", config=describe(config), inputs=inputs)
@@ -144,7 +146,7 @@ class PretrainJob(TrainingJob):
         if directory is not None:
             model, _ = load_checkpoint(directory, expect="ssl")
         elif config.checkpoint is not None:
-            model, _ = load_checkpoint(files.absolute(config.checkpoint), expect="ssl")
+            model, _ = load_checkpoint(config.checkpoint, expect="ssl")
             model.new_codebooks(self.vocab_sizes, keep_projections=config.keep_projections)
         else:
             model = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=self.vocab_sizes))

@@ -1,5 +1,6 @@
 """The whole chain on a real Ray cluster with a small simulated cohort: every stage, every artifact, every refusal."""
 
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def chain(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     cluster(ClusterConfig(features=c.features2, start=4, end=8, step=4, output=c.codebooks2))
     books = [f"{c.codebooks2}/k4", f"{c.codebooks2}/k8", f"{c.codebooks}/k10"]
     label(LabelConfig(waveforms=c.waveforms, codebooks=books, checkpoint=c.first, output=c.labels2))
-    pretrain(PretrainConfig(waveforms=c.waveforms, labels=c.labels2, checkpoint=c.first, output=c.second, **train))
     tune = {"label_set": "conditions", "positive_weights": True, **train}
-    finetune(FinetuneConfig(waveforms=c.waveforms, checkpoint=c.second, output=c.classifier, **tune))
+    # Relative paths, as people type them: training workers run in another directory.
+    with chdir(c.root):
+        iteration = {"labels": "labels2", "checkpoint": "first", "output": "second"}
+        pretrain(PretrainConfig(waveforms="waveforms", **iteration, **train))
+        finetune(FinetuneConfig(waveforms="waveforms", checkpoint="second", output="classifier", **tune))
     evaluate(EvaluateConfig(waveforms=c.waveforms, checkpoint=c.classifier, bootstrap_draws=100, output=c.evaluation))
     return c
 
