@@ -27,9 +27,9 @@ def test_every_recipe_parses_and_opens_with_what_it_is(path: Path) -> None:
 
 
 def test_variables_are_filled_in() -> None:
-    stages = read_recipe(
-        CONFIGS / "ptbxl_superclass.yaml", {"input": "/x", "out": "/y", "val_fold": "9", "test_fold": "10"}
-    )
+    values = {"input": "/x", "out": "/y", "val_fold": "9", "test_fold": "10", "tag": "null"}
+    stages = read_recipe(CONFIGS / "ptbxl_superclass.yaml", values)
+    assert _stage(*stages[-1])[1].tag is None
     prepare: PrepareConfig = _stage(*stages[0])[1]
     assert (prepare.input, prepare.output, prepare.ptbxl.val_fold) == ("/x", "/y/waveforms", 9)
     pretrained, scratch = (_stage(*stage)[1] for stage in stages if stage[0] == "finetune")
