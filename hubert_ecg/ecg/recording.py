@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.errors import RecordingError
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -29,6 +30,8 @@ class Recording:
     age_years: float | None = None
     sex: str | None = None
     """`female`, `male` or None."""
+    findings: tuple[Finding, ...] = ()
+    """What its reader noticed: units that were converted, gains that contradict one another, padding."""
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.shape[0] != len(self.lead_names):

@@ -147,6 +147,7 @@ def _to_table(columns: dict[str, list[np.ndarray]], schema: pa.Schema) -> pa.Tab
             pa.array(np.concatenate(columns["record_id"]), pa.string()),
             pa.array(np.concatenate(columns["crop_start_s"]), pa.float32()),
             tables.to_fixed_list_array(np.concatenate(columns["features"]), pa.float32()),
+            pa.nulls(len(np.concatenate(columns["record_id"])), pa.list_(pa.bool_())),
         ],
         schema=schema,
     )

@@ -94,7 +94,7 @@ def prepare(config: PrepareConfig) -> Manifest:
         "directory": output.directory,
         "source": source,
         "preprocess": preprocess,
-        "label_sets": sorted(listing.label_sets),
+        "label_tasks": {name: label_set.task for name, label_set in sorted(listing.label_sets.items())},
     }
     run_shards(output, [{"part": part} for part in range(parts)], prepare_shard, work_arguments=arguments)
     report = _report(output.directory, parts, listing)
@@ -118,11 +118,11 @@ def prepare(config: PrepareConfig) -> Manifest:
 
 
 def prepare_shard(
-    task: dict[str, Any], *, directory: str, source: Source, preprocess: PreprocessConfig, label_sets: list[str]
+    task: dict[str, Any], *, directory: str, source: Source, preprocess: PreprocessConfig, label_tasks: dict[str, str]
 ) -> dict[str, Any]:
     """Read and preprocess the recordings of one shard; what cannot be used goes into the receipt with its reason."""
     start = time.monotonic()
-    rows: dict[str, list[Any]] = {name: [] for name in tables.waveform_schema(label_sets).names}
+    rows: dict[str, list[Any]] = {name: [] for name in tables.waveform_schema(label_tasks).names}
     set_aside: list[dict[str, str]] = []
     recordings = files.read_row_group(files.join(directory, LISTING), task["part"]).to_pylist()
     for row in recordings:
@@ -137,6 +137,9 @@ def prepare_shard(
             "counts": waveform.counts.reshape(-1),
             "offset_mv": waveform.offset_mv,
             "gain_mv": waveform.gain_mv,
+            "valid_samples": np.full(12, waveform.counts.shape[1], np.int32),
+            "attended_s": None,
+            "findings": [finding.to_dict() for finding in recording.findings],
         }
         for name, values in rows.items():
             values.append(made[name] if name in made else row[name])
@@ -147,18 +150,19 @@ def prepare_shard(
         "tags": dict(Counter(tag for tags in rows["tags"] for tag in tags or ())),
         "seconds": round(time.monotonic() - start, 3),
     }
-    return write_part(directory, task["part"], _to_table(rows, label_sets), **receipt_facts)
+    return write_part(directory, task["part"], _to_table(rows, label_tasks), **receipt_facts)
 
 
-def _to_table(rows: dict[str, list[Any]], label_sets: list[str]) -> pa.Table:
-    schema = tables.waveform_schema(label_sets)
+def _to_table(rows: dict[str, list[Any]], label_tasks: dict[str, str]) -> pa.Table:
+    schema = tables.waveform_schema(label_tasks)
     columns = []
     for column in schema:
         values = rows[column.name]
         if column.name == "counts":
             columns.append(tables.to_list_array(values, pa.int16()))
-        elif column.name in ("offset_mv", "gain_mv"):
-            columns.append(tables.to_fixed_list_array(np.array(values, np.float32).reshape(-1, 12), pa.float32()))
+        elif pa.types.is_fixed_size_list(column.type):
+            kind = column.type.value_type
+            columns.append(tables.to_fixed_list_array(np.array(values, kind.to_pandas_dtype()).reshape(-1, 12), kind))
         else:
             columns.append(pa.array(values, column.type))
     return pa.table(columns, schema=schema)

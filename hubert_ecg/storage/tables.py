@@ -3,8 +3,22 @@
 Row r of part p describes the same recording in a waveform table and in every table made from it.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
+
+FINDING = pa.struct(
+    [
+        pa.field("kind", pa.string()),
+        pa.field("severity", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("lead", pa.string()),
+        pa.field("start_s", pa.float32()),
+        pa.field("end_s", pa.float32()),
+    ]
+)
+"""The fields of `hubert_ecg.ecg.finding.Finding`."""
 
 WAVEFORM_COLUMNS = {
     "record_id": pa.string(),
@@ -19,28 +33,50 @@ WAVEFORM_COLUMNS = {
     "counts": pa.list_(pa.int16()),
     "offset_mv": pa.list_(pa.float32(), 12),
     "gain_mv": pa.list_(pa.float32(), 12),
+    # Samples per lead that were recorded, counted from the start; 0 for a lead that is missing. The rest is padding.
+    "valid_samples": pa.list_(pa.int32(), 12),
+    # [2 * span] starts and ends in seconds of what the model may attend to; null: everything that was recorded.
+    "attended_s": pa.list_(pa.float32()),
+    "findings": pa.list_(FINDING),
 }
 LABEL_PREFIX = "labels."
 
+NO_CODE = 65_535
+"""Stands in a code table for a token that lies outside of what was recorded or attended to; never a cluster."""
 
-def waveform_schema(label_sets: list[str]) -> pa.Schema:
-    labels = {LABEL_PREFIX + name: pa.list_(pa.string()) for name in label_sets}
+
+def label_type(task: str) -> pa.DataType:
+    """What a label column holds: names of the labels that apply, or for regression one number per label (NaN: none)."""
+    return pa.list_(pa.float32()) if task == "regression" else pa.list_(pa.string())
+
+
+def waveform_schema(label_tasks: Mapping[str, str]) -> pa.Schema:
+    """`label_tasks`: name of each label set -> its task."""
+    labels = {LABEL_PREFIX + name: label_type(task) for name, task in label_tasks.items()}
     return pa.schema([pa.field(name, kind) for name, kind in (WAVEFORM_COLUMNS | labels).items()])
 
 
 def feature_schema(row_length: int) -> pa.Schema:
-    """One row per recording and crop start: `features` holds [token, dim] flattened, `row_length` numbers."""
+    """One row per recording and crop start: `features` holds [token, dim] flattened, `row_length` numbers.
+
+    `token_mask` [token] is null where every token was recorded; rows of tokens that were not are zero and not to be
+    used.
+    """
     return pa.schema(
         [
             pa.field("record_id", pa.string()),
             pa.field("crop_start_s", pa.float32()),
             pa.field("features", pa.list_(pa.float32(), row_length)),
+            pa.field("token_mask", pa.list_(pa.bool_())),
         ]
     )
 
 
 def code_schema(codebooks: list[str]) -> pa.Schema:
-    """One row per recording: the declared crop starts it is long enough for, and per codebook [crop, token] codes."""
+    """One row per recording: the declared crop starts it is long enough for, and per codebook [crop, token] codes.
+
+    A token that was not recorded or not attended to has `NO_CODE`.
+    """
     codes = [pa.field(f"codes.{name}", pa.list_(pa.uint16())) for name in codebooks]
     fixed = [pa.field("record_id", pa.string()), pa.field("crop_starts_s", pa.list_(pa.float32()))]
     return pa.schema(fixed + codes)

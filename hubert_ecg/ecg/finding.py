@@ -1,0 +1,28 @@
+"""A finding: something noticed about a recording that a person or a later step should know; not an error."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Severity = Literal["info", "warning", "severe"]
+"""info: worth knowing; warning: look at it; severe: the recording, or that lead of it, is not to be relied on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What was noticed, where and how bad it is."""
+
+    kind: str
+    """A stable word for programs, such as `flat`, `clipped`, `lead off` or `wrong units`."""
+    severity: Severity
+    detail: str
+    """One sentence for people, with the numbers it rests on; holds no name, date or id."""
+    lead: str | None = None
+    """The lead by its standard name; None where it concerns the whole recording."""
+    start_s: float | None = None
+    """Where it begins, seconds from the start; None where it concerns the whole length."""
+    end_s: float | None = None
+    """Where it ends, seconds from the start."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
