@@ -1,65 +1,78 @@
-"""Read a NumPy .npy file that holds one recording, 12 leads or the 8 independent ones, in mV."""
+"""Open a NumPy .npy file that holds one recording or a batch of them; see `arrays` for the shapes."""
 
+import io
+import math
 import os
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording
 from hubert_ecg.errors import RecordingError
+from hubert_ecg.formats.arrays import ArrayFile, describe_array
+from hubert_ecg.formats.bounded import clipped
+from hubert_ecg.formats.options import ReadOptions
 
-_INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-_LEADS_BY_COUNT = {12: STANDARD_LEADS, 8: _INDEPENDENT_LEADS}
+MAX_HEADER_BYTES = 1 << 16
 
 
-def read_npy(path: str, *, sampling_rate_hz: float | None, record_id: str | None = None) -> Recording:
-    """[lead, time] or [time, lead] of 12 leads in `STANDARD_LEADS` order, or of I, II, V1..V6; values are taken as mV.
+@dataclass(frozen=True, kw_only=True)
+class NpyHeader:
+    """What the bytes before the numbers say."""
 
-    An array of another number of leads cannot be read, for a .npy does not name them.
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    dtype: np.dtype
+    size: int
+    """Bytes of the header itself."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the numbers that it promises."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def open_npy(path: str, options: ReadOptions) -> ArrayFile:
+    """The file's array, mapped rather than read: a header that promises more than the file holds costs no memory.
 
     Raises RecordingError: `missing file`, `unreadable` (cut short, pickled objects, not numeric), `wrong shape`,
     `missing leads`, `bad sampling rate`.
     """
     if not os.path.isfile(path):
         raise RecordingError("missing file", f"{path}: no such file; check the data set's folder")
-    if sampling_rate_hz is None:
-        raise RecordingError("bad sampling rate", f"{path}: a .npy file does not say its sampling rate; give one in Hz")
-    array = _load(path)
-    leads_first, lead_names = _orientation(array.shape, path)
-    with np.errstate(over="ignore", invalid="ignore"):
-        samples = np.array(array if leads_first else array.T, dtype=np.float32, order="C")
-    if np.isinf(samples).any():
-        raise RecordingError("unreadable", f"{path}: wanted samples in mV, got infinite values; export it again")
-    return Recording(
-        samples=samples,
-        sampling_rate_hz=sampling_rate_hz,
-        lead_names=lead_names,
-        record_id=record_id or os.path.splitext(os.path.basename(path))[0],
-    )
+    return describe_array(path, map_array(path), options)
 
 
-def _load(path: str) -> np.ndarray:
-    """The array, mapped rather than read: a header that promises more than the file holds costs no memory."""
+def map_array(path: str) -> np.ndarray:
+    """The array of a .npy file as a read-only memory map."""
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        with open(path, "rb") as file:
+            header = parse_npy_header(file.read(MAX_HEADER_BYTES))
+        held = os.path.getsize(path) - header.size
+        if held < header.num_bytes:
+            raise ValueError(f"its array of shape {header.shape} is cut short: {held} of {header.num_bytes} bytes")
+        if header.num_bytes == 0:
+            return np.zeros(header.shape, header.dtype)
+        return np.memmap(path, header.dtype, "r", offset=header.size, shape=header.shape, order=header.order)
     except Exception as error:  # a damaged header fails in many ways, and all of them are this file's fault
-        raise RecordingError("unreadable", f"{path}: wanted a complete numeric .npy array; {error}") from error
-    if array.dtype.kind not in "fiu":
-        raise RecordingError("unreadable", f"{path}: wanted real numbers, got dtype {array.dtype}")
-    if array.size == 0:
-        raise RecordingError("unreadable", f"{path}: wanted samples, got an empty array of shape {array.shape}")
-    return array
+        raise RecordingError("unreadable", f"{path}: wanted a complete numeric .npy array; {clipped(error)}") from error
 
 
-def _orientation(shape: tuple[int, ...], path: str) -> tuple[bool, tuple[str, ...]]:
-    """Whether the leads are the rows, and their names. 12 wins over 8, rows over columns."""
-    if len(shape) != 2:
-        raise RecordingError("wrong shape", f"{path}: wanted [lead, time] or [time, lead], got shape {shape}")
-    for count, names in _LEADS_BY_COUNT.items():
-        if shape[0] == count:
-            return True, names
-        if shape[1] == count:
-            return False, names
-    raise RecordingError(
-        "missing leads",
-        f"{path}: wanted 12 leads, got {min(shape)} without names (an array of shape {shape})",
-    )
+def parse_npy_header(head: bytes) -> NpyHeader:
+    """The header at the beginning of `head`, which NumPy parses; from bytes, so that no length of its own is believed.
+
+    Raises ValueError and others for what is no header, and for arrays of Python objects, which would be unpickled.
+    """
+    stream = io.BytesIO(head)
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
+    else:
+        raise ValueError(f"wanted version 1 or 2 of the .npy format, got {version}")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not read")
+    if any(length < 0 for length in shape):
+        raise ValueError(f"wanted a shape, got {shape}")
+    return NpyHeader(shape=shape, order="F" if fortran_order else "C", dtype=dtype, size=stream.tell())

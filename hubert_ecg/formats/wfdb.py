@@ -1,262 +1,224 @@
-"""Read a single-segment WFDB record: a .hea header and its .dat or .mat signal files, in mV.
-
-The header is parsed here rather than by the wfdb package, which refuses some published headers for their record name or
-date and takes 5 ms for each. Times and dates are skipped on purpose: they identify people. Format 16, in which nearly
-all ECG archives are written, is decoded here too; every other format by the wfdb package.
-Format: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm.
-"""
+"""Read a WFDB record in mV: a .hea header and its .dat, .mat or .flac signal files, in one segment or several."""
 
 import math
 import os
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording
+from hubert_ecg.ecg.finding import Finding
+from hubert_ecg.ecg.leads import canonical_lead
+from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import RecordingError
+from hubert_ecg.formats.options import ReadOptions
+from hubert_ecg.formats.voltage import mv_per_unit
+from hubert_ecg.formats.wfdb_gains import common_gain
+from hubert_ecg.formats.wfdb_header import NO_FILE, WfdbHeader, WfdbSignal, age_and_sex, read_header
+from hubert_ecg.formats.wfdb_samples import frames_in_file, invalid_step, read_signals
 
-_MV_PER_UNIT = {"": 1.0, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "v": 1e3, "nv": 1e-6}
-_BYTES_PER_SAMPLE = {
-    "8": 1.0, "80": 1.0, "16": 2.0, "61": 2.0, "160": 2.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3, "24": 3.0, "32": 4.0
-}  # fmt: skip
-_FLAC_FORMATS = ("508", "516", "524")
-_MAX_FLAC_SAMPLES_PER_BYTE = 4096
-"""A FLAC block of one constant value cannot be packed tighter, so a header that promises more is damaged."""
-_DEFAULT_GAIN = 200.0
-_DEFAULT_SAMPLING_RATE_HZ = 250.0
-_INVALID_SAMPLE = -32768
-"""Format 16's mark for "nothing recorded"."""
+_MAX_GAP_FACTOR = 16
+"""A record may be this many times as large as what was recorded of it; the rest are gaps, which cost memory too."""
 
-_FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?", re.ASCII)
-_GAIN = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(([-+]?\d+)\))?(?:/(.*))?", re.ASCII)
-_AGE = re.compile(r"<?age>?\s*[:=]\s*(>?)\s*(\d+(?:\.\d+)?)", re.IGNORECASE | re.ASCII)
-_SEX = re.compile(r"<?(?:sex|gender)>?\s*[:=]\s*(f|m|female|male)\b", re.IGNORECASE)
-_OLDEST_AGE_YEARS = 120.0
+_GAIN_RANGE = (1e-9, 1e15)
+"""Steps per mV outside of which a header is damaged: no sample overflows float32 within."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Signal:
-    """One signal line: where a lead's samples lie and how they become mV."""
+class _Segment:
+    """The leads of one segment, in mV."""
 
-    file_name: str
-    format: str
-    samples_per_frame: int
-    skew: int
-    byte_offset: int
-    gain: float
-    baseline: int
-    unit: str
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Header:
+    samples: np.ndarray
     sampling_rate_hz: float
-    num_samples: int | None
-    signals: tuple[_Signal, ...]
-    comments: tuple[str, ...]
+    lead_names: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
-def read_wfdb(header_path: str, *, record_id: str | None = None) -> Recording:
+def read_wfdb(header_path: str, *, record_id: str | None = None, options: ReadOptions | None = None) -> Recording:
     """The record of a .hea file in mV, lead names as the header spells them, age and sex from its comments.
 
-    Signals that are neither a standard lead nor a voltage (respiration, say) are left out.
+    Signals that are neither a standard lead nor a voltage (respiration, say) are left out. Leads that have several
+    samples per frame are read at their own rate. Segments are put one after the other; where a segment lacks a lead, or
+    nothing was recorded, samples are NaN. Gains that contradict one another are replaced and reported (`wfdb_gains`).
 
     Raises RecordingError: `missing file`, `truncated` (a signal file is shorter than the header says), `unreadable`,
-    `unknown unit`.
+    `unknown unit`, `missing leads` (no signal is a voltage), `mixed sampling rates`, `too large`.
     """
-    if not os.path.isfile(header_path):
-        raise RecordingError("missing file", f"{header_path}: no such file; a WFDB record needs its .hea header")
-    header = _read_header(header_path)
-    folder = os.path.dirname(header_path)
-    num_samples = _check_signal_files(header, folder, header_path)
-    plain = all(s.format == "16" and s.samples_per_frame == 1 and s.skew == 0 for s in header.signals)
-    physical = _read_format_16(header, folder, num_samples) if plain else _read_with_wfdb(header_path)
-    rows, names = _leads_in_mv(header, physical, header_path)
-    age_years, sex = _age_and_sex(header.comments)
+    options = options or ReadOptions()
+    header = read_header(header_path)
+    segment = _read_segments(header, header_path, options) if header.segments else None
+    segment = segment or _read_segment(header, header_path, options)
+    age_years, sex = age_and_sex(header.comments)
     return Recording(
-        samples=rows,
-        sampling_rate_hz=header.sampling_rate_hz,
-        lead_names=names,
+        samples=segment.samples,
+        sampling_rate_hz=segment.sampling_rate_hz,
+        lead_names=segment.lead_names,
         record_id=record_id or os.path.splitext(os.path.basename(header_path))[0],
         age_years=age_years,
         sex=sex,
+        findings=segment.findings,
     )
 
 
-def _read_header(path: str) -> _Header:
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-        return _parse_header(_decode(content))
-    except (OSError, ValueError) as error:
-        raise RecordingError("unreadable", f"{path}: wanted a WFDB header; {error}") from error
+def referenced_files(header_path: str) -> tuple[str, ...]:
+    """Names of the files beside a header that are needed to read its record, in the header's order.
+
+    For a record of several segments these are the segments' headers and, of those that lie here already, the signal
+    files: fetch them and ask again until nothing is new. Raises RecordingError: `missing file`, `unreadable`.
+    """
+    header = read_header(header_path)
+    names = [signal.file_name for signal in header.signals if signal.file_name != NO_FILE]
+    for name, _ in header.segments:
+        if name == NO_FILE:
+            continue
+        segment_path = os.path.join(os.path.dirname(header_path), name + ".hea")
+        names.append(name + ".hea")
+        if os.path.isfile(segment_path):
+            names += [signal.file_name for signal in read_header(segment_path).signals if signal.file_name != NO_FILE]
+    return tuple(dict.fromkeys(names))
 
 
-def _decode(content: bytes) -> str:
-    """The micro sign of µV is the one character beyond ASCII that matters, and archives hold it in either encoding."""
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+def _read_segment(header: WfdbHeader, header_path: str, options: ReadOptions) -> _Segment:
+    kept, scales = _voltages(header.signals, header_path)
+    folder = os.path.dirname(header_path)
+    num_frames = header.num_frames
+    groups = _by_file(header.signals)
+    for file_name, signals in groups.items():
+        num_frames = frames_in_file(os.path.join(folder, file_name), signals, num_frames, header_path)
+    _check_size([os.path.join(folder, name) for name in groups], options)
+    assert num_frames is not None  # a header without signals is refused when it is parsed
+    wanted = {header.signals[row].file_name for row in kept}
+    rows = {
+        file_name: iter(read_signals(os.path.join(folder, file_name), signals, num_frames))
+        for file_name, signals in groups.items()
+        if file_name in wanted
+    }
+    steps = {row: next(rows[s.file_name]) for row, s in enumerate(header.signals) if s.file_name in wanted}
+    return _segment_in_mv(header, kept, scales, steps, header_path)
 
 
-def _parse_header(text: str) -> _Header:
-    """Raises ValueError, whose message says what does not fit."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    comments = tuple(line.lstrip("#").strip() for line in lines if line.startswith("#"))
-    lines = [line for line in lines if not line.startswith("#")]
-    if not lines:
-        raise ValueError("it is empty")
-    fields = lines[0].split()
-    if re.search(r"/\d+$", fields[0]):
-        raise ValueError("it has several segments; split it into records of one segment")
-    num_signals = int(fields[1]) if len(fields) > 1 else 0
-    sampling_rate_hz = float(re.split(r"[/(]", fields[2])[0]) if len(fields) > 2 else _DEFAULT_SAMPLING_RATE_HZ
-    if not (0 < sampling_rate_hz < math.inf):
-        raise ValueError(f"wanted a sampling rate above 0 Hz, got {fields[2]}")
-    num_samples = int(fields[3]) if len(fields) > 3 else 0
-    if not 0 < num_signals <= len(lines) - 1:
-        raise ValueError(f"it promises {num_signals} signals and describes {len(lines) - 1}")
-    return _Header(
-        sampling_rate_hz=sampling_rate_hz,
-        num_samples=num_samples or None,
-        signals=tuple(_parse_signal(line) for line in lines[1 : num_signals + 1]),
-        comments=comments,
+def _segment_in_mv(
+    header: WfdbHeader, kept: list[int], scales: np.ndarray, steps: dict[int, np.ndarray], header_path: str
+) -> _Segment:
+    signals = [header.signals[row] for row in kept]
+    leads = [steps[row] for row in kept]
+    steps_per_mv = np.array([signal.gain for signal in signals]) / scales
+    baselines = np.array([signal.baseline for signal in signals], np.float64)
+    names = tuple(signal.name.strip() for signal in signals)
+    findings: tuple[Finding, ...] = ()
+    if found := common_gain(names, leads, steps_per_mv, baselines):
+        steps_per_mv[:], baselines[:] = found[0], 0
+        findings = (found[1],)
+    if not ((np.abs(steps_per_mv) > _GAIN_RANGE[0]) & (np.abs(steps_per_mv) < _GAIN_RANGE[1])).all():
+        raise RecordingError("unreadable", f"{header_path}: wanted gains of an ECG, got {steps_per_mv} steps per mV")
+    return _Segment(
+        samples=_to_mv(leads, signals, steps_per_mv, baselines),
+        sampling_rate_hz=header.frame_rate_hz * signals[0].samples_per_frame,
+        lead_names=names,
+        findings=findings,
     )
 
 
-def _parse_signal(line: str) -> _Signal:
-    fields = line.split(maxsplit=8)
-    form = _FORMAT.fullmatch(fields[1]) if len(fields) > 1 else None
-    gain = _GAIN.fullmatch(fields[2]) if len(fields) > 2 else _GAIN.fullmatch("0")
-    if form is None or gain is None:
-        raise ValueError(f"this signal line does not follow the format: {line[:120]!r}")
-    if os.path.basename(fields[0]) != fields[0] or fields[0] in ("", ".", "..", "~"):
-        raise ValueError(f"wanted a signal file beside the header, got {fields[0][:120]!r}")
-    adc_zero = int(fields[4]) if len(fields) > 4 else 0
-    gain_per_unit = float(gain[1]) or _DEFAULT_GAIN
-    if not math.isfinite(gain_per_unit):
-        raise ValueError(f"wanted a finite gain, got {gain[1][:40]}")
-    return _Signal(
-        file_name=fields[0],
-        format=form[1],
-        samples_per_frame=int(form[2] or 1),
-        skew=int(form[3] or 0),
-        byte_offset=int(form[4] or 0),
-        gain=gain_per_unit,
-        baseline=adc_zero if gain[2] is None else int(gain[2]),
-        unit=gain[3] or "",
-        name=fields[8] if len(fields) > 8 else "",
-    )
+def _to_mv(
+    leads: list[np.ndarray], signals: Sequence[WfdbSignal], steps_per_mv: np.ndarray, baselines: np.ndarray
+) -> np.ndarray:
+    """Per lead [time] integers -> [lead, time] float32 mV, NaN where the files mark nothing recorded."""
+    steps = np.stack(leads)
+    # float32 holds every 16-bit step exactly, and its division then rounds as well as any.
+    exact = steps.dtype.itemsize <= 2 and np.abs(baselines).max() < 1 << 23
+    samples: np.ndarray = steps.astype(np.float32 if exact else np.float64)
+    if baselines.any():
+        samples -= baselines[:, None].astype(samples.dtype)
+    samples /= steps_per_mv[:, None].astype(samples.dtype)
+    for row, (lowest, signal) in enumerate(zip(steps.min(axis=1), signals, strict=True)):
+        if lowest <= (mark := invalid_step(signal.format)):
+            samples[row, steps[row] == mark] = np.nan
+    return samples.astype(np.float32, copy=False)
 
 
-def _check_signal_files(header: _Header, folder: str, header_path: str) -> int:
-    """Samples per lead, after seeing that every signal file holds them: nothing is allocated on the header's word."""
-    num_samples = header.num_samples
-    for file_name, signals in _by_file(header.signals).items():
-        path = os.path.join(folder, file_name)
-        if not os.path.isfile(path):
-            raise RecordingError("missing file", f"{path}: no such file, though {header_path} names it")
-        first = signals[0]
-        frame = sum(s.samples_per_frame for s in signals)
-        size = os.path.getsize(path) - first.byte_offset
-        if any(s.format != first.format or s.samples_per_frame < 1 for s in signals):
-            raise RecordingError("unreadable", f"{header_path}: the lines of {file_name} contradict one another")
-        if first.format in _FLAC_FORMATS and num_samples is not None:
-            held = size * _MAX_FLAC_SAMPLES_PER_BYTE // frame
-        elif first.format in _BYTES_PER_SAMPLE:
-            held = int(size / (_BYTES_PER_SAMPLE[first.format] * frame))
-        else:
+def _voltages(signals: Sequence[WfdbSignal], header_path: str) -> tuple[list[int], np.ndarray]:
+    """Rows of the signals to keep, and mV per unit of each; all have the same number of samples per frame."""
+    scales: dict[int, float] = {}
+    for row, signal in enumerate(signals):
+        scale = 1.0 if not signal.unit else mv_per_unit(signal.unit)
+        if scale is not None:
+            scales[row] = scale
+        elif canonical_lead(signal.name):
             raise RecordingError(
-                "unreadable", f"{header_path}: wanted a known signal format and length, got {first.format}"
+                "unknown unit", f"{header_path}: lead {signal.name}: wanted mV, uV or V, got {signal.unit[:40]!r}"
             )
-        num_samples = held if num_samples is None else num_samples
-        if held < num_samples:
-            raise RecordingError(
-                "truncated",
-                f"{path}: wanted {num_samples} samples per lead, as {os.path.basename(header_path)} says, got "
-                f"{max(held, 0)}; fetch the file again",
-            )
-        if any(s.skew > num_samples for s in signals):
-            raise RecordingError(
-                "unreadable", f"{header_path}: a skew is longer than the record of {num_samples} samples"
-            )
-    if not num_samples or num_samples < 0:
-        raise RecordingError("unreadable", f"{header_path}: the record holds no samples")
-    return num_samples
+    leads = [row for row in scales if canonical_lead(signals[row].name)] or list(scales)
+    rates = sorted({signals[row].samples_per_frame for row in leads})
+    if len(rates) > 1:
+        raise RecordingError(
+            "mixed sampling rates",
+            f"{header_path}: wanted all leads at one rate, got {rates} samples per frame; resample them first",
+        )
+    kept = [row for row in scales if [signals[row].samples_per_frame] == rates]
+    if not kept:
+        raise RecordingError("missing leads", f"{header_path}: wanted an ECG, none of its signals is a voltage")
+    return kept, np.array([scales[row] for row in kept])
 
 
-def _by_file(signals: tuple[_Signal, ...]) -> dict[str, list[_Signal]]:
-    groups: dict[str, list[_Signal]] = {}
+def _by_file(signals: Sequence[WfdbSignal]) -> dict[str, list[WfdbSignal]]:
+    groups: dict[str, list[WfdbSignal]] = {}
     for signal in signals:
         groups.setdefault(signal.file_name, []).append(signal)
     return groups
 
 
-def _read_format_16(header: _Header, folder: str, num_samples: int) -> np.ndarray:
-    """Physical units [signal, time] float64, NaN where the file marks nothing recorded."""
-    columns = {
-        file_name: iter(
-            np.fromfile(
-                os.path.join(folder, file_name),
-                dtype="<i2",
-                count=num_samples * len(signals),
-                offset=signals[0].byte_offset,
-            )
-            .reshape(num_samples, len(signals))
-            .T
+def _check_size(paths: Sequence[str], options: ReadOptions) -> None:
+    size = sum(os.path.getsize(path) for path in paths)
+    if size > options.max_bytes:
+        raise RecordingError(
+            "too large", f"{paths[0]}: wanted at most {options.max_bytes} bytes, got {size}; raise max_bytes to read it"
         )
-        for file_name, signals in _by_file(header.signals).items()
-    }
-    raw = np.stack([next(columns[s.file_name]) for s in header.signals])
-    baseline = np.array([[s.baseline] for s in header.signals], dtype=np.float64)
-    gain = np.array([[s.gain] for s in header.signals], dtype=np.float64)
-    with np.errstate(over="ignore"):
-        physical = (raw - baseline) / gain
-    physical[raw == _INVALID_SAMPLE] = np.nan
-    return physical
 
 
-def _read_with_wfdb(header_path: str) -> np.ndarray:
-    """Physical units [signal, time] float64, decoded by the wfdb package."""
-    import wfdb
+def _read_segments(header: WfdbHeader, header_path: str, options: ReadOptions) -> _Segment:
+    """All segments of a record one after the other, with the leads of all; a layout segment holds no samples."""
+    folder = os.path.dirname(header_path)
+    read: dict[str, _Segment] = {}
+    for name, frames in header.segments:
+        if frames and name != NO_FILE and name not in read:
+            path = os.path.join(folder, name + ".hea")
+            segment_header = read_header(path)
+            if segment_header.segments:
+                raise RecordingError("unreadable", f"{path}: wanted a single segment in {header_path}, got several")
+            read[name] = _read_segment(segment_header, path, options)
+    if not read:
+        raise RecordingError("unreadable", f"{header_path}: the record holds no samples")
+    rate_hz = _common_rate_hz(read, header_path)
+    lengths = [math.floor(frames * rate_hz / header.frame_rate_hz) for _, frames in header.segments]
+    lead_names = tuple(dict.fromkeys(name for segment in read.values() for name in segment.lead_names))
+    recorded = sum(segment.samples.size for segment in read.values())
+    if sum(lengths) * len(lead_names) > _MAX_GAP_FACTOR * recorded:
+        raise RecordingError(
+            "too large",
+            f"{header_path}: wanted at most {_MAX_GAP_FACTOR} times the {recorded} samples that were recorded, got "
+            f"{sum(lengths) * len(lead_names)} with its gaps; read its segments as records of their own",
+        )
+    samples = np.full((len(lead_names), sum(lengths)), np.nan, np.float32)
+    start = 0
+    for (name, _), length in zip(header.segments, lengths, strict=True):
+        if segment := read.get(name) if length else None:
+            if segment.samples.shape[1] < length:
+                raise RecordingError(
+                    "truncated",
+                    f"{header_path}: wanted {length} samples of segment {name}, got {segment.samples.shape[1]}",
+                )
+            for lead, row in zip(segment.lead_names, segment.samples, strict=True):
+                samples[lead_names.index(lead), start : start + length] = row[:length]
+        start += length
+    findings = tuple(finding for segment in read.values() for finding in segment.findings)
+    return _Segment(samples=samples, sampling_rate_hz=rate_hz, lead_names=lead_names, findings=findings)
 
-    try:
-        record = wfdb.rdrecord(os.path.splitext(header_path)[0])
-        return np.asarray(record.p_signal, dtype=np.float64).T
-    except Exception as error:  # a damaged file makes the package fail in many ways, and all are this file's fault
-        raise RecordingError("unreadable", f"{header_path}: the wfdb package cannot decode it; {error}") from error
 
-
-def _leads_in_mv(header: _Header, physical: np.ndarray, header_path: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    standard = {lead.lower() for lead in STANDARD_LEADS}
-    kept, scales = [], []
-    for row, signal in enumerate(header.signals):
-        scale = _MV_PER_UNIT.get(signal.unit.lower())
-        if scale is not None:
-            kept.append(row)
-            scales.append(scale)
-        elif signal.name.strip().lower() in standard:
-            raise RecordingError(
-                "unknown unit", f"{header_path}: lead {signal.name}: wanted mV, uV or V, got {signal.unit!r}"
-            )
-    with np.errstate(over="ignore"):
-        samples = (physical[kept] * np.array(scales).reshape(-1, 1)).astype(np.float32)
-    if np.isinf(samples).any():
-        raise RecordingError("unreadable", f"{header_path}: its gains make infinite samples; correct the header")
-    return samples, tuple(header.signals[row].name.strip() for row in kept)
-
-
-def _age_and_sex(comments: tuple[str, ...]) -> tuple[float | None, str | None]:
-    """From comments such as `Age: 74` and `<sex>: F`. `>89` is read as 90, ages over 120 as unknown."""
-    age_years: float | None = None
-    sex: str | None = None
-    for comment in comments:
-        if age := _AGE.match(comment):
-            value = float(age[2]) + (1.0 if age[1] else 0.0)
-            age_years = value if value <= _OLDEST_AGE_YEARS else None
-        elif match := _SEX.match(comment):
-            sex = "female" if match[1].lower().startswith("f") else "male"
-    return age_years, sex
+def _common_rate_hz(segments: dict[str, _Segment], header_path: str) -> float:
+    rates = sorted({segment.sampling_rate_hz for segment in segments.values()})
+    if len(rates) > 1:
+        raise RecordingError(
+            "mixed sampling rates",
+            f"{header_path}: wanted one rate in all segments, got {rates} Hz; resample them first",
+        )
+    return rates[0]
