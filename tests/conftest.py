@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,19 @@ def shared_dir() -> Path:
 @pytest.fixture(scope="session")
 def ptbxl_dir(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """PTB-XL in its official layout, unpacked once per test session."""
+    return _unpacked("ptbxl", shared_dir, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def ludb_dir(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LUDB in its official layout, unpacked once per test session."""
+    return _unpacked("ludb", shared_dir, tmp_path_factory)
+
+
+def _unpacked(name: str, shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("recordings")
-    subprocess.run([sys.executable, str(shared_dir / "data" / "unpack.py"), str(target), "ptbxl"], check=True)
-    return target / "ptbxl"
+    subprocess.run([sys.executable, str(shared_dir / "data" / "unpack.py"), str(target), name], check=True)
+    return target / name
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +52,35 @@ def ray_cluster() -> Iterator[None]:
     start_ray()
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of an object store on this machine: moto's, which speaks S3 over HTTP."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://` and the name of an empty bucket; where it is stands in the environment, as it would for a user."""
+    import boto3
+
+    environment = {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_SECRET_ACCESS_KEY": "not-a-real-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"archive-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"

@@ -6,7 +6,6 @@ Strodthoff et al., Deep Learning for ECG Analysis: Benchmarks and Insights from 
 
 import ast
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -14,11 +13,13 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 
 from hubert_ecg.datasets.source import LabelSet, Listing, build_listing
+from hubert_ecg.datasets.splits import SplitConfig
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.ecg.simulate import CONDITIONS
 from hubert_ecg.errors import ConfigError, InputError
 from hubert_ecg.formats import read_recording
 from hubert_ecg.storage import files
+from hubert_ecg.storage.local_copy import local_copy
 
 _DATABASE = "ptbxl_database.csv"
 _STATEMENTS = "scp_statements.csv"
@@ -54,6 +55,8 @@ class PtbxlSource:
     """Official fold for the final test, 1 to 10; all folds but these two are for training."""
     rate_hz: Literal[100, 500] = 500
     """Which of the two published sampling rates to read."""
+    min_count: int = 0
+    """Labels with fewer recordings than this in the whole data set are removed; their recordings stay."""
 
     def __post_init__(self) -> None:
         for name, fold in (("val_fold", self.val_fold), ("test_fold", self.test_fold)):
@@ -63,6 +66,8 @@ class PtbxlSource:
             raise ConfigError(f"val_fold and test_fold: wanted two folds, got {self.val_fold} twice; change one")
         if self.rate_hz not in _PATH_COLUMNS:
             raise ConfigError(f"rate_hz: wanted 100 or 500, got {self.rate_hz}")
+        if self.min_count < 0:
+            raise ConfigError(f"min_count: wanted 0 or more recordings, got {self.min_count}")
 
     def listing(self) -> Listing:
         """All records with their seven label sets; a row whose statements or fold cannot be read is dropped.
@@ -81,6 +86,7 @@ class PtbxlSource:
             record_ids=rows["ecg_id"].astype(str).tolist(),
             paths=rows[path_column].tolist(),
             splits=splits.tolist(),
+            split=SplitConfig(min_count=self.min_count),
             patient_ids=[None if pd.isna(value) else f"{value:.0f}" for value in rows["patient_id"]],
             ages_years=[_age_years(value) for value in rows["age"]],
             sexes=[_SEXES.get(value) for value in rows["sex"]],
@@ -93,7 +99,8 @@ class PtbxlSource:
 
     def read(self, row: dict[str, Any]) -> Recording:
         """The signal of one row, in mV; ids, age and sex are the database's."""
-        recording = read_recording(os.path.join(self.input, row["path"]), record_id=row["record_id"])
+        with local_copy(files.join(self.input, row["path"])) as path:
+            recording = read_recording(path, record_id=row["record_id"])
         return replace(recording, patient_id=row["patient_id"], age_years=row["age_years"], sex=row["sex"])
 
     def _check_folds(self, rows: pd.DataFrame) -> None:

@@ -1,12 +1,12 @@
 """The simulator's cohort as a data set: the embedded default, with the six conditions as labels."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from hubert_ecg.datasets.source import LabelSet, Listing, build_listing
-from hubert_ecg.datasets.splits import check_fractions, patient_disjoint_split
+from hubert_ecg.datasets.splits import SplitConfig
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.ecg.simulate import CONDITIONS, CohortMember, SimulatorConfig, cohort, simulate_member
 
@@ -21,13 +21,8 @@ class SimulatedSource:
 
     simulator: SimulatorConfig = field(default_factory=SimulatorConfig)
     """Size, quality and seed of the cohort."""
-    val_fraction: float = 0.15
-    """Share of patients for validation."""
-    test_fraction: float = 0.25
-    """Share of patients for the final test."""
-
-    def __post_init__(self) -> None:
-        check_fractions(self.val_fraction, self.test_fraction)
+    split: SplitConfig = field(default_factory=lambda: SplitConfig(val_fraction=0.15, test_fraction=0.25))
+    """How the cohort is divided; its seed is added to the simulator's."""
 
     def listing(self) -> Listing:
         """One row per member of the cohort; the split is drawn by patient with the simulator's seed."""
@@ -38,13 +33,7 @@ class SimulatedSource:
             source=self.name,
             record_ids=record_ids,
             paths=[f"{_PATH_PREFIX}{member.index}" for member in members],
-            splits=patient_disjoint_split(
-                patient_ids,
-                record_ids,
-                val_fraction=self.val_fraction,
-                test_fraction=self.test_fraction,
-                seed=self.simulator.seed,
-            ),
+            split=replace(self.split, seed=self.split.seed + self.simulator.seed),
             patient_ids=patient_ids,
             ages_years=[member.age_years for member in members],
             sexes=[member.sex for member in members],

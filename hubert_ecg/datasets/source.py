@@ -2,35 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from hubert_ecg.datasets.splits import SPLITS, check_disjoint
+from hubert_ecg.datasets.division import divide
+from hubert_ecg.datasets.labels import LabelSet, positive_labels
+from hubert_ecg.datasets.splits import SPLITS, SplitConfig, check_disjoint
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import InputError
-from hubert_ecg.storage.tables import LABEL_PREFIX
+from hubert_ecg.storage.tables import LABEL_PREFIX, label_type
 
-Task = Literal["multi_label", "multi_class", "regression"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelSet:
-    """A question that can be asked of every recording of a source, and its possible answers."""
-
-    name: str
-    """The word that chooses it on the command line."""
-    labels: tuple[str, ...]
-    """All answers, in the order in which models and tables hold them; the same on every machine."""
-    task: Task = "multi_label"
-    """`multi_label`: any number of labels per recording; `multi_class`: exactly one."""
-    title: str = ""
-    """What the labels are, for people."""
-    none_is_negative: bool = False
-    """Whether a recording without any of the labels is known to have none of them, and so counts as a negative for
-    all; otherwise nobody answered the question, and trainings and evaluations leave the recording out."""
+__all__ = ["LabelSet", "Listing", "Source", "build_listing", "positive_labels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +26,14 @@ class Listing:
     source: str
     """Name of the source."""
     table: pa.Table
-    """record_id, patient_id, age_years, sex, path, split, fold, tags, and per set `labels.<set>`, a list of names."""
+    """record_id, patient_id, age_years, sex, path, split, fold, tags, and per set `labels.<set>`: a list of names, for
+    a regression of one number per label; null where nobody answered."""
     label_sets: dict[str, LabelSet]
     """By name; empty when the source has no labels."""
     dropped: list[tuple[str, str]]
     """(thing, reason) of every row that could not be listed."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> how many recordings, files or labels were left out for it, as the settings ask."""
 
 
 class Source(Protocol):
@@ -66,7 +55,8 @@ def build_listing(
     source: str,
     record_ids: Sequence[str],
     paths: Sequence[str],
-    splits: Sequence[str] | np.ndarray,
+    splits: Sequence[str] | np.ndarray | None = None,
+    split: SplitConfig | None = None,
     patient_ids: Sequence[str | None] | None = None,
     ages_years: Sequence[float | None] | None = None,
     sexes: Sequence[str | None] | None = None,
@@ -75,10 +65,12 @@ def build_listing(
     label_sets: Iterable[LabelSet] = (),
     labels: Mapping[str, Any] | None = None,
     dropped: Sequence[tuple[str, str]] = (),
+    left_out: Mapping[str, int] | None = None,
     described: str = "",
 ) -> Listing:
     """The table of a listing from its columns, one entry per recording; `labels` holds a list column per set's name.
 
+    `splits` are those that the source gives. `split` thins out labels and recordings, and divides where none are given.
     `described` is what messages call the source where its name says too little.
     Raises InputError when there are no recordings, an id stands twice, or a patient stands in two splits.
     """
@@ -94,33 +86,30 @@ def build_listing(
         "age_years": pa.array(ages_years or nothing, pa.float32()),
         "sex": pa.array(sexes or nothing, pa.string()),
         "path": pa.array(paths, pa.string()),
-        "split": pa.array(splits, pa.string()),
+        "split": pa.array(nothing if splits is None else splits, pa.string()),
         "fold": pa.array(folds or nothing, pa.int16()),
         "tags": pa.array(tags or [[]] * count, pa.list_(pa.string())),
     }
     by_name = {label_set.name: label_set for label_set in label_sets}
-    for name in by_name:
-        columns[LABEL_PREFIX + name] = pa.array((labels or {})[name], pa.list_(pa.string()))
+    for name, label_set in by_name.items():
+        columns[LABEL_PREFIX + name] = pa.array((labels or {})[name], label_type(label_set.task))
     table = pa.table(columns)
-    _check_unique(record_ids, described)
+    _check_unique(table["record_id"], described)
+    counted = Counter(left_out or {})
+    if split is not None:
+        table, by_name, thinned = divide(table, by_name, split, given=splits is not None)
+        counted.update(thinned)
     unknown = set(table["split"].unique().to_pylist()) - set(SPLITS)
     if unknown:
         raise InputError(f"{described}: wanted splits among {', '.join(SPLITS)}, got {sorted(map(str, unknown))}")
     check_disjoint(table)
-    return Listing(source=source, table=table, label_sets=by_name, dropped=list(dropped))
+    return Listing(source=source, table=table, label_sets=by_name, dropped=list(dropped), left_out=dict(counted))
 
 
-def positive_labels(positive: np.ndarray, labels: Sequence[str]) -> pa.ListArray:
-    """[recording, label] bool -> per recording the names of its positive labels, in the order of `labels`."""
-    _, columns = np.nonzero(positive)
-    offsets = np.concatenate([[0], np.cumsum(positive.sum(axis=1))]).astype(np.int32)
-    names = pa.array(list(labels), pa.string()).take(pa.array(columns))
-    return pa.ListArray.from_arrays(pa.array(offsets), names)
-
-
-def _check_unique(record_ids: Sequence[str], described: str) -> None:
-    if len(set(record_ids)) == len(record_ids):
+def _check_unique(record_ids: pa.ChunkedArray, described: str) -> None:
+    if pc.count_distinct(record_ids).as_py() == len(record_ids):
         return
-    twice = [record_id for record_id, count in Counter(record_ids).items() if count > 1]
+    counts = pc.value_counts(record_ids)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     shown = ", ".join(twice[:5])
     raise InputError(f"{described}: wanted one row per recording, got {len(twice)} ids more than once: {shown}")

@@ -8,6 +8,8 @@ import pytest
 
 from hubert_ecg.datasets.manifest import ManifestSource
 from hubert_ecg.errors import ConfigError, InputError, RecordingError
+from hubert_ecg.storage import files
+from hubert_ecg.storage.tables import label_type
 
 
 @pytest.fixture
@@ -63,16 +65,65 @@ def test_every_column_that_has_a_meaning_is_read(folder: Path) -> None:
 
 
 def test_the_original_projects_split_files_read_unchanged(folder: Path) -> None:
-    """Labels from column 4 on, file names with folders of another machine or none, one file per split."""
-    header = ",filename,age,height,NORM,AFIB"
-    train = write(folder / "train.csv", header, "0,x.npy,50,1.8,1,0")
-    test = write(folder / "test.csv", header, "7,/data/elsewhere/y.npy,60,1.7,0.0,1.0")
+    """A row number, float labels, empty ages, labels from column 4 on, and file names with folders of another machine
+    or none, with `.npy` behind a header's name or none."""
+    (folder / "y.npy").rename(folder / "HR00001.npy")
+    header = ",filename,age,sex,NORM,AFIB"
+    train = write(folder / "train.csv", header, "0,x.npy,50.0,0,1.0,0.0", "1,z,,1.0,0.0,0.0")
+    test = write(folder / "test.csv", header, "7,/data/elsewhere/ptb-xl/HR00001.hea.npy,nan,,0.0,1.0")
     source = ManifestSource(input=str(folder), train=train, test=test)
+    listing = source.listing()
+    rows = listing.table.to_pylist()
+    assert [row["split"] for row in rows] == ["train", "train", "test"]
+    assert [row["labels.manifest"] for row in rows] == [["NORM"], [], ["AFIB"]]
+    assert [row["age_years"] for row in rows] == [50, None, None]
+    assert [row["sex"] for row in rows] == ["male", "female", None]
+    assert [row["path"] for row in rows] == ["x.npy", "sub/z.npy", "HR00001.npy"]
+    assert [source.read(row).samples[0, 0] for row in rows] == [1, 3, 2]
+    # A cell that says 0 is an answer.
+    assert listing.label_sets["manifest"].none_is_negative
+
+
+def test_a_name_that_fits_two_files_is_refused_and_folders_decide_where_they_can(folder: Path) -> None:
+    np.save(folder / "z.npy", np.zeros((12, 100)))
+    (folder / "other").mkdir()
+    np.save(folder / "other" / "z.npy", np.zeros((12, 100)))
+    for name, found in [("z.npy", "z.npy"), ("there/sub/z.hea", "sub/z.npy"), ("other/z", "other/z.npy")]:
+        manifest = write(folder / "m.csv", "filename", name)
+        listing = ManifestSource(input=str(folder), manifest=manifest).listing()
+        assert listing.table["path"].to_pylist() == [found]
+    manifest = write(folder / "m.csv", "filename", "/elsewhere/z.edf")
+    with pytest.raises(InputError, match="wanted one recording of that name in .*, got .*z.npy and .*z.npy"):
+        ManifestSource(input=str(folder), manifest=manifest).listing()
+
+
+def test_a_regression_has_numbers_and_gaps(folder: Path) -> None:
+    manifest = write(folder / "m.csv", "filename,lvef,k", "x.npy,55.5,4", "y.npy,,3.5", "sub/z.npy,60,")
+    listing = ManifestSource(input=str(folder), manifest=manifest, label_start_index=1, task="regression").listing()
+    assert listing.label_sets["manifest"].labels == ("lvef", "k")
+    assert listing.label_sets["manifest"].task == "regression"
+    column = listing.table["labels.manifest"]
+    assert column.type == label_type("regression")
+    np.testing.assert_array_equal(column.to_pylist(), [[55.5, 4], [np.nan, 3.5], [60, np.nan]])
+    manifest = write(folder / "m.csv", "filename,lvef", "x.npy,55.5", "y.npy,good")
+    with pytest.raises(InputError, match="y.npy: wanted a number for lvef, got 'good'"):
+        ManifestSource(input=str(folder), manifest=manifest, label_start_index=1, task="regression").listing()
+
+
+def test_class_numbers_written_as_floats_are_the_same_classes(folder: Path) -> None:
+    manifest = write(folder / "m.csv", "filename,class", "x.npy,10.0", "y.npy,9.0")
+    listing = ManifestSource(input=str(folder), manifest=manifest, label_start_index=1, task="multi_class").listing()
+    assert listing.label_sets["manifest"].labels == ("9", "10")
+
+
+def test_a_manifest_on_an_object_store_reads_as_on_a_disk(s3_bucket: str, folder: Path) -> None:
+    write(folder / "manifest.csv", "filename,patient_id", "z.npy,p", "x,q")
+    for path in folder.rglob("*.*"):
+        files.write_bytes(f"{s3_bucket}/in/{path.relative_to(folder)}", path.read_bytes())
+    source = ManifestSource(input=f"{s3_bucket}/in")
     rows = source.listing().table.to_pylist()
-    assert [row["split"] for row in rows] == ["train", "test"]
-    assert [row["labels.manifest"] for row in rows] == [["NORM"], ["AFIB"]]
-    assert [row["age_years"] for row in rows] == [50, 60]
-    assert (source.read(rows[1]).samples == 2).all()
+    assert [row["path"] for row in rows] == ["sub/z.npy", "x.npy"]
+    assert [source.read(row).samples[0, 0] for row in rows] == [3, 1]
 
 
 def test_without_splits_patients_are_kept_together(folder: Path) -> None:

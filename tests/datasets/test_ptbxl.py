@@ -130,3 +130,15 @@ def test_a_real_record_reads_with_the_databases_person(ptbxl_dir: Path) -> None:
     )
     # The first sample of the raw file, -119 counts of 1 uV.
     assert recording.samples[0, 0] == pytest.approx(-0.119)
+
+
+def test_rare_labels_can_be_removed(toy: Path) -> None:
+    listing = PtbxlSource(input=str(toy), val_fold=2, test_fold=3, rate_hz=100, min_count=2).listing()
+    assert {name: label_set.labels for name, label_set in listing.label_sets.items() if label_set.labels} == {}
+    assert listing.table.num_rows == 3
+    listing = PtbxlSource(input=str(toy), val_fold=2, test_fold=3, rate_hz=100, min_count=1).listing()
+    # NEW, which no table describes, is used; `conditions` loses those that nobody has.
+    assert listing.label_sets["all"].labels == ("ABQRS", "AFIB", "CLBBB", "DIG", "NDT", "NEW", "NORM")
+    assert listing.label_sets["conditions"].labels == ("NORM", "AFIB", "CLBBB")
+    with pytest.raises(ConfigError, match="min_count"):
+        PtbxlSource(min_count=-1)

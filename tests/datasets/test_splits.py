@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubert_ecg.datasets.splits import check_disjoint, patient_disjoint_split
+from hubert_ecg.datasets.splits import SplitConfig, check_disjoint, patient_disjoint_split
 from hubert_ecg.errors import ConfigError, InputError
 
 
@@ -61,3 +61,26 @@ def test_a_patient_in_two_splits_is_named() -> None:
     check_disjoint(table(["train", "val", "train", "train", "test"]))
     with pytest.raises(InputError, match="1 in several: a; split by patient"):
         check_disjoint(table(["train", "val", "test", "train", "test"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"val_fraction": 0.6, "test_fraction": 0.4}, "leave some for training"),
+        ({"method": "random"}, "wanted hash or stratified, got random"),
+        ({"rare_labels": "drop"}, "wanted keep or original, got drop"),
+        ({"num_folds": 2}, "at least 3"),
+        ({"num_folds": 5, "fold": 6}, "wanted 1 to 5, got 6"),
+        ({"num_folds": 5, "rare_labels": "original"}, "not in folds"),
+        ({"min_count": -1}, "min_count"),
+        ({"drop_unlabelled_fraction": 1.5}, "wanted 0 to 1, got 1.5"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SplitConfig(**settings)
+
+
+def test_the_fold_after_the_test_fold_validates() -> None:
+    assert SplitConfig(num_folds=4, fold=2).split_of_fold() == ("train", "test", "val", "train")
+    assert SplitConfig(num_folds=4, fold=4).split_of_fold() == ("val", "train", "train", "test")
