@@ -9,11 +9,16 @@ Importing this package is light: torch, ray and the rest are imported when they 
 
 from typing import TYPE_CHECKING, Any
 
+from hubert_ecg import autoload
+
 if TYPE_CHECKING:
     from hubert_ecg.ecg.recording import Recording
     from hubert_ecg.predictor import Predictor
+    from hubert_ecg.training.dataset import ECGDataset
 
-__all__ = ["Recording", "load", "read"]
+autoload.install()
+
+__all__ = ["ECGDataset", "Recording", "load", "read"]
 
 
 def load(checkpoint: str, *, num_crops: int = 3) -> "Predictor":
@@ -35,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from hubert_ecg.ecg.recording import Recording
 
         return Recording
+    if name == "ECGDataset":
+        from hubert_ecg.training.dataset import ECGDataset
+
+        return ECGDataset
     raise AttributeError(f"module 'hubert_ecg' has no attribute {name!r}")

@@ -11,7 +11,8 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from hubert_ecg.errors import ConfigError, HubertEcgError
+from hubert_ecg.errors import ConfigError
+from hubert_ecg.pipeline.user_errors import user_error
 from hubert_ecg.storage.artifact import Manifest
 
 # --help shows the docstring under each field of a settings dataclass.
@@ -49,7 +50,10 @@ def _plain(message: str, parser: ArgumentParser) -> str:
 def run_job(
     verb: str, config_class: type, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]
 ) -> None:
-    """Parse, start Ray, run the stage, say where its output is and what to do next; then exit."""
+    """Parse, run the stage, say where its output is and what to do next; then exit.
+
+    Stages start Ray themselves, after they have opened their inputs: what is missing is said in the first second.
+    """
     set_up_logging()
     sys.exit(guarded(lambda: _run(parse(verb, config_class), verb, stage, next_command)))
 
@@ -59,7 +63,7 @@ def guarded(work: Callable[[], None]) -> int:
     try:
         work()
     except Exception as error:
-        cause = _user_error(error)
+        cause = user_error(error)
         if cause is None:
             raise
         print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
@@ -70,29 +74,12 @@ def guarded(work: Callable[[], None]) -> int:
     return EXIT_DONE
 
 
-def _user_error(error: BaseException) -> HubertEcgError | None:
-    """The error of this project in a chain of errors; Ray wraps what was raised in a task."""
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        current = waiting.pop(0)
-        if type(current).__module__ == HubertEcgError.__module__ and isinstance(current, HubertEcgError):
-            return current
-        seen.append(current)
-        causes = [getattr(current, "cause", None), current.__cause__, current.__context__]
-        waiting += [cause for cause in causes if isinstance(cause, BaseException) and cause not in seen]
-    return None
-
-
 def _run(config: Any, verb: str, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]) -> None:
-    from hubert_ecg.pipeline.ray_cluster import start_ray
     from hubert_ecg.storage import files
     from hubert_ecg.storage.artifact import MANIFEST
 
     began = time.monotonic()
     there_before = files.exists(files.join(files.absolute(config.output), MANIFEST))
-    if not there_before:
-        start_ray()
     manifest = stage(config)
     if there_before:
         print(f"{verb}: nothing to do, this run is finished already")

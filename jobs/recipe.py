@@ -45,11 +45,8 @@ def read_recipe(path: Path, replaced: dict[str, str]) -> list[Stage]:
 
 
 def run_stages(stages: list[Stage]) -> None:
-    """Check the flags of all stages, start Ray, then run stage by stage, showing each command and its time."""
-    from hubert_ecg.pipeline.ray_cluster import start_ray
-
+    """Check the flags of all stages, then run stage by stage, showing each command and its time."""
     ready = [(verb, arguments, *_stage(verb, arguments)) for verb, arguments in stages]
-    start_ray()
     for number, (verb, arguments, stage, config) in enumerate(ready, start=1):
         print(f"\n[{number}/{len(ready)}] python -m jobs.{verb} {shlex.join(arguments)}", flush=True)
         since = time.monotonic()

@@ -23,7 +23,12 @@ def _figure(history: list[dict[str, Any]], names: list[str]) -> bytes:
     from matplotlib.figure import Figure
 
     # Numbers of one kind share a panel; perplexities run to the number of clusters and would flatten the rest.
-    kinds = {"loss": "loss", "perplexity": "perplexity of predicted clusters"}
+    kinds = {
+        "loss": "loss",
+        "perplexity": "perplexity of predicted clusters",
+        "mae": "mean absolute error",
+        "r2": "R2",
+    }
     groups: dict[str, list[str]] = {}
     for name in names:
         if name != "score":

@@ -1,6 +1,5 @@
 """evaluate: a classifier's probabilities on one split, and how good they are."""
 
-import io
 import logging
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,24 +7,21 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from hubert_ecg.ecg.simulate import CONDITION_TITLES
 from hubert_ecg.errors import ArtifactError, ConfigError
-from hubert_ecg.evaluation.bootstrap import bootstrap_auroc
-from hubert_ecg.evaluation.metrics import evaluate_multi_label
-from hubert_ecg.evaluation.permutation import shuffled_label_auroc
-from hubert_ecg.evaluation.plots import save_auroc_figure
-from hubert_ecg.evaluation.table import auroc_table
-from hubert_ecg.pipeline.dump import run_extraction
 from hubert_ecg.pipeline.extract import check_contract, preprocess_of
+from hubert_ecg.pipeline.judge_predictions import FIGURE, METRICS, Predictions, judge_predictions, read_table_text
 from hubert_ecg.pipeline.prepare import label_sets_of
+from hubert_ecg.pipeline.shards import run_extraction
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
 from hubert_ecg.storage.checkpoint import load_info
-from hubert_ecg.training.examples import select_rows
+from hubert_ecg.training.examples import select_rows, spans_of
+from hubert_ecg.training.targets import LabelTargets
+
+__all__ = ["FIGURE", "METRICS", "EvaluateConfig", "PredictShard", "evaluate", "read_table_text"]
 
 log = logging.getLogger(__name__)
 
-METRICS, FIGURE, TABLE = "metrics.json", "auroc.png", "table.txt"
 RECORDINGS_PER_BATCH = 32
 
 
@@ -67,8 +63,8 @@ def evaluate(config: EvaluateConfig) -> Manifest:
     waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
     info = load_info(files.absolute(config.checkpoint))
     check_contract(info.preprocessing, preprocess_of(waveforms), config.checkpoint)
-    labels = tuple(info.label_names or ())
-    label_set = _label_set(config, waveforms, labels)
+    labels, task = tuple(info.label_names), info.task or "multi_label"
+    label_set = _label_set(config, waveforms, labels, task)
     described = {
         "split": config.split,
         "label_set": label_set,
@@ -95,13 +91,19 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         "directory": output.directory,
         "waveforms": waveforms,
         "checkpoint": files.absolute(config.checkpoint),
-        "labels": labels,
-        "label_set": label_set,
+        "targets": LabelTargets(label_set=label_set, labels=labels, task=task),
         "num_crops": config.num_crops,
     }
     run_extraction(output, tasks, PredictShard, arguments, latent=True, workers=config.workers)
-    summary = _judge(output.directory, waveforms.parts, labels, config)
-    return output.finish(parts=waveforms.parts, facts={"label_set": label_set, "macro_auroc": summary})
+    summary = judge_predictions(
+        Predictions.read(output.directory, waveforms.parts, labels, task),
+        output.directory,
+        thresholds=info.thresholds,
+        draws=config.bootstrap_draws,
+        seed=config.seed,
+        about={"split": config.split, "tag": config.tag, "checkpoint": info.fingerprint},
+    )
+    return output.finish(parts=waveforms.parts, facts={"label_set": label_set, "task": task} | summary)
 
 
 class PredictShard:
@@ -112,35 +114,48 @@ class PredictShard:
         directory: str,
         waveforms: Manifest,
         checkpoint: str,
-        labels: tuple[str, ...],
-        label_set: str,
+        targets: LabelTargets,
         num_crops: int,
     ) -> None:
         from hubert_ecg.predictor import Predictor
 
-        self.directory, self.waveforms, self.labels, self.label_set = directory, waveforms, labels, label_set
+        self.directory, self.waveforms, self.targets = directory, waveforms, targets
         self.predictor = Predictor.load(checkpoint, num_crops=num_crops)
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         part, rows = task["part"], np.array(task["rows"], np.int64)
-        label_column = tables.LABEL_PREFIX + self.label_set
-        table = files.read_table(self.waveforms.part(part), ["record_id", "patient_id", "counts", label_column])
-        table = table.take(pa.array(rows))
-        counts = [row.reshape(12, -1) for row in tables.list_rows(table["counts"])]
-        batches = [counts[i : i + RECORDINGS_PER_BATCH] for i in range(0, len(counts), RECORDINGS_PER_BATCH)]
-        probabilities = [self.predictor.probabilities(batch) for batch in batches]
-        stacked = np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.labels)), np.float32)
-        wanted = [[label in set(names or ()) for label in self.labels] for names in table[label_column].to_pylist()]
-        truth = np.array(wanted, bool).reshape(-1, len(self.labels))
-        columns = {"record_id": table["record_id"], "patient_id": table["patient_id"]}
-        for i, label in enumerate(self.labels):
-            columns[f"probability.{label}"] = pa.array(stacked[:, i], pa.float32())
-            columns[f"target.{label}"] = pa.array(truth[:, i])
-        receipt = write_part(self.directory, part, pa.table(columns))
+        answers = tables.LABEL_PREFIX + self.targets.label_set
+        columns = ["record_id", "patient_id", "counts", "valid_samples", "attended_s", answers]
+        table = files.read_table(self.waveforms.part(part), columns).take(pa.array(rows))
+        batches = [table.slice(i, RECORDINGS_PER_BATCH) for i in range(0, len(table), RECORDINGS_PER_BATCH)]
+        empty = np.zeros((0, len(self.targets.labels)), np.float32)
+        outputs = np.concatenate([empty, *(self._outputs(batch) for batch in batches)])
+        ids = table["record_id"]
+        truth = [self._truth(*pair) for pair in zip(table[answers].to_pylist(), ids.to_pylist(), strict=True)]
+        stacked = np.stack(truth) if truth else empty
+        found = {"record_id": ids, "patient_id": table["patient_id"]}
+        name, kind = ("prediction", pa.float32()) if self.targets.task == "regression" else ("probability", pa.bool_())
+        for i, label in enumerate(self.targets.labels):
+            found[f"{name}.{label}"] = pa.array(outputs[:, i], pa.float32())
+            found[f"target.{label}"] = pa.array(stacked[:, i].astype(kind.to_pandas_dtype()), kind)
+        receipt = write_part(self.directory, part, pa.table(found))
         return {"part": part, "rows": receipt["rows"]}
 
+    def _outputs(self, table: pa.Table) -> np.ndarray:
+        """[recording, label] float32 of some rows."""
+        return self.predictor.probabilities(
+            [row.reshape(12, -1) for row in tables.list_rows(table["counts"])],
+            list(tables.stack_rows(table["valid_samples"])),
+            spans_of(table["attended_s"]),
+        )
 
-def _label_set(config: EvaluateConfig, waveforms: Manifest, labels: tuple[str, ...]) -> str:
+    def _truth(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
+        """[label]: 1 or 0, or the numbers of a regression; of a multi-class recording all classes but its own are 0."""
+        target = self.targets.target(answer, record_id)
+        return np.eye(len(self.targets.labels))[target[0]] if self.targets.task == "multi_class" else target
+
+
+def _label_set(config: EvaluateConfig, waveforms: Manifest, labels: tuple[str, ...], task: str) -> str:
     """The label set of the waveforms that answers the classifier's question."""
     label_sets = label_sets_of(waveforms)
     if config.label_set is not None and config.label_set not in label_sets:
@@ -148,49 +163,17 @@ def _label_set(config: EvaluateConfig, waveforms: Manifest, labels: tuple[str, .
             f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}"
         )
     candidates = [config.label_set] if config.label_set else sorted(label_sets)
-    fitting = [name for name in candidates if set(labels) <= set(label_sets[name].labels)]
+    # A model of numbers needs numbers, in its own order: a column holds one per label of its set.
+    fitting = [
+        name
+        for name in candidates
+        if (label_sets[name].labels == labels and label_sets[name].task == task)
+        or (set(labels) <= set(label_sets[name].labels) and "regression" not in (task, label_sets[name].task))
+    ]
     if not fitting:
         raise ArtifactError(
-            f"{config.checkpoint}: predicts {', '.join(labels)}; no label set of {config.waveforms} has them all "
-            f"({', '.join(candidates)}); prepare waveforms with these labels or choose another checkpoint"
+            f"{config.checkpoint}: predicts {', '.join(labels)} ({task}); no label set of {config.waveforms} has them "
+            f"all ({', '.join(candidates)}); prepare waveforms with these labels or choose another checkpoint"
         )
     # A set of exactly these labels is a better answer than a larger one that contains them.
     return min(fitting, key=lambda name: len(label_sets[name].labels))
-
-
-def _judge(directory: str, parts: int, labels: tuple[str, ...], config: EvaluateConfig) -> dict[str, Any]:
-    """Read all probabilities, compute metrics and intervals, write metrics.json, the table and the figure."""
-    manifest = Manifest(directory=directory, verb="evaluate", config={}, inputs={}, fingerprint="", rows=0, parts=parts)
-    table = pa.concat_tables([files.read_table(manifest.part(part)) for part in range(parts)])
-    probabilities = np.stack([table[f"probability.{label}"].to_numpy() for label in labels], axis=1).astype(np.float64)
-    targets = np.stack([table[f"target.{label}"].to_numpy() for label in labels], axis=1)
-    info = load_info(files.absolute(config.checkpoint))
-    metrics = evaluate_multi_label(targets, probabilities, labels, info.thresholds)
-    rng = np.random.default_rng(config.seed)
-    patients = table["patient_id"].to_pylist()
-    intervals = bootstrap_auroc(
-        targets, probabilities, labels, rng=rng, patient_ids=patients, draws=config.bootstrap_draws
-    )
-    shuffled = shuffled_label_auroc(targets, probabilities, rng=rng)
-    titles = {label: CONDITION_TITLES[label] for label in labels if label in CONDITION_TITLES}
-    text = auroc_table(metrics, intervals, titles=titles)
-    content = metrics.to_dict() | {
-        "auroc_intervals": intervals.to_dict(),
-        "shuffled_label_auroc": shuffled.to_dict(),
-        "split": config.split,
-        "tag": config.tag,
-        "checkpoint": info.fingerprint,
-    }
-    files.write_json(files.join(directory, METRICS), content)
-    files.write_bytes(files.join(directory, TABLE), (text + "\n").encode())
-    title = f"{metrics.recordings} recordings of split {config.split}"
-    figure = io.BytesIO()
-    save_auroc_figure(figure, targets, probabilities, labels, intervals, title=title, titles=titles)
-    files.write_bytes(files.join(directory, FIGURE), figure.getvalue())
-    log.info("evaluate: %s\n%s", title, text)
-    return intervals.to_dict()["macro"]
-
-
-def read_table_text(directory: str) -> str:
-    """The table of an evaluation, as text."""
-    return files.read_bytes(files.join(files.absolute(directory), TABLE)).decode()

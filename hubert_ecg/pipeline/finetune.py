@@ -1,44 +1,45 @@
-"""finetune: a pre-trained checkpoint (or random weights) and a label set -> a classifier."""
+"""finetune: a pre-trained checkpoint (or random weights) and a label set -> a classifier, or a model of numbers."""
 
 import logging
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hubert_ecg.datasets.source import LabelSet
 from hubert_ecg.ecg.preprocess import PreprocessConfig
-from hubert_ecg.errors import ArtifactError, ConfigError
-from hubert_ecg.evaluation.metrics import evaluate_multi_label, max_f1_thresholds
+from hubert_ecg.errors import ConfigError
 from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
-from hubert_ecg.pipeline.extract import check_contract, preprocess_of
+from hubert_ecg.models.adapt import LoraConfig, add_lora, load_trained_weights, merge_lora, trained_weights
+from hubert_ecg.pipeline.fit_facts import judge_validation, label_weights, prevalence, standard_scale
 from hubert_ecg.pipeline.prepare import label_sets_of
-from hubert_ecg.pipeline.training_run import (
-    TrainingJob,
-    WorkersConfig,
+from hubert_ecg.pipeline.training_run import TrainingJob, WorkersConfig, finish_training, run_training, unwrap
+from hubert_ecg.pipeline.training_setup import (
+    Inputs,
     check_steps,
+    count_rows,
     describe,
-    finish_training,
-    loop_of,
-    one_pass,
-    run_training,
-    unwrap,
+    job_fields,
+    select_splits,
+    with_absolute_checkpoint,
 )
-from hubert_ecg.storage import files, tables
-from hubert_ecg.storage.artifact import Manifest, begin, open_artifact
-from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, load_info, save_checkpoint
-from hubert_ecg.training.examples import ExampleReader, LabelTargets, select_rows
+from hubert_ecg.storage.artifact import Manifest, begin
+from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.loop import Batch, StepLoss
 from hubert_ecg.training.objectives import Classification
 from hubert_ecg.training.optimiser import OptimiserConfig
-from hubert_ecg.training.plan import StepPlan
 from hubert_ecg.training.ranks import gather_rows
 from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.targets import LabelTargets
 
 log = logging.getLogger(__name__)
+
+ADAPTER = "adapter.safetensors"
+"""What a low-rank adaptation has learnt, beside the classifier in which it is merged: it goes on from here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,12 @@ class FinetuneConfig:
     """Classification head on the mean over tokens."""
     train_conv_stem: bool = False
     """Also train the convolutional stem of a pre-trained model; without a checkpoint it always trains."""
+    train_blocks: int | None = None
+    """Train only this many of the last encoder layers, and the head; without it all of the encoder."""
+    freeze_steps: int = 0
+    """Train only the head in this many first steps; then the rest thaws."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Low-rank adaptation of a pre-trained checkpoint: with a rank, only small sums beside its weights train."""
     steps: int = 1000
     """Training steps."""
     batch_size: int = 64
@@ -66,15 +73,17 @@ class FinetuneConfig:
     validation_interval: int = 100
     """Steps between validations on split `val`."""
     patience: int = 0
-    """Stop after this many validations without a better macro AUROC; 0 trains to the end."""
+    """Stop after this many validations without a better macro AUROC (R2 for numbers); 0 trains to the end."""
     positive_weights: bool = False
-    """Weigh the positives of a label by (negatives / positives), at most 20."""
+    """Weigh the positives of a label by (negatives / positives), a class by (mean count / its count), at most 20."""
     train_tag: str | None = None
     """Train and validate only on recordings that carry this tag."""
     shuffle_labels: bool = False
     """Control: recordings exchange their labels at random, so that the test AUROC must come out near 0.5."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=1e-4))
     """AdamW and its schedule."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Precision and memory."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     """How the training is spread."""
     seed: int = 0
@@ -82,61 +91,60 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         check_steps(self.steps, self.batch_size, self.validation_interval, self.patience)
+        if self.freeze_steps < 0 or (self.train_blocks is not None and self.train_blocks < 0):
+            raise ConfigError(
+                f"wanted --freeze_steps and --train_blocks of at least 0, got {self.freeze_steps}, {self.train_blocks}"
+            )
+        frozen = self.train_conv_stem or self.freeze_steps or self.train_blocks is not None
+        if self.lora.rank and (frozen or self.checkpoint is None):
+            raise ConfigError(
+                "--lora.rank: wanted a --checkpoint to adapt, and no --train_conv_stem, --train_blocks or "
+                "--freeze_steps, because low-rank adaptation freezes the whole encoder; leave one of them out"
+            )
 
 
 def finetune(config: FinetuneConfig) -> Manifest:
     """Run the stage."""
-    # Training workers start in a directory of their own.
-    config = replace(config, checkpoint=files.absolute(config.checkpoint) if config.checkpoint else None)
-    waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
-    preprocess = preprocess_of(waveforms)
+    config = with_absolute_checkpoint(config)
+    inputs = Inputs.open(config)
+    labels = _label_set(config, inputs.waveforms)
+    output = begin(config.output, verb="finetune", config=describe(config), inputs=inputs.fingerprints)
+    if isinstance(output, Manifest):
+        return output
+    need_label = None if labels.none_is_negative else config.label_set
+    what = f"recordings with labels of {config.label_set}"
+    selected = select_splits(inputs.waveforms, what, label_set=need_label, tag=config.train_tag)
+    counts = count_rows(selected)
+    log.info("finetune: %d training and %d validation recordings, %d labels", *counts.values(), len(labels.labels))
+    targets = LabelTargets(label_set=config.label_set, labels=labels.labels, task=labels.task)
+    regression = labels.task == "regression"
+    job = FinetuneJob(
+        **job_fields(
+            config, inputs, selected, targets, shuffled_among=selected["train"] if config.shuffle_labels else None
+        ),
+        targets=targets,
+        prevalence=() if regression else tuple(prevalence(inputs.waveforms, targets, selected["train"])),
+        scale=standard_scale(inputs.waveforms, targets, selected["train"]) if regression else None,
+        provenance={"inputs": inputs.fingerprints, "label_set": config.label_set, "counts": counts},
+    )
+    outcome = run_training(job, output)
+    return finish_training(output, outcome, facts={"label_set": config.label_set, "counts": counts})
+
+
+def _label_set(config: FinetuneConfig, waveforms: Manifest) -> LabelSet:
+    """The label set that was asked for; ConfigError where there is none, or the other settings do not fit its task."""
     label_sets = label_sets_of(waveforms)
     if config.label_set not in label_sets:
         raise ConfigError(
             f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}"
         )
     labels = label_sets[config.label_set]
-    inputs = {"waveforms": waveforms.fingerprint}
-    if config.checkpoint is not None:
-        parent = load_info(config.checkpoint)
-        check_contract(parent.preprocessing, preprocess, config.checkpoint)
-        inputs["checkpoint"] = parent.fingerprint
-    output = begin(config.output, verb="finetune", config=describe(config), inputs=inputs)
-    if isinstance(output, Manifest):
-        return output
-    need_label = None if labels.none_is_negative else config.label_set
-    selected = {
-        split: tuple(select_rows(waveforms, split=split, label_set=need_label, tag=config.train_tag))
-        for split in ("train", "val")
-    }
-    counts = {split: sum(map(len, rows)) for split, rows in selected.items()}
-    if not all(counts.values()):
-        raise ArtifactError(
-            f"{config.waveforms}: wanted recordings with labels of {config.label_set} in train and val, got {counts}"
+    if labels.task == "regression" and (config.positive_weights or config.head == "label_embedding"):
+        raise ConfigError(
+            f"--label_set {config.label_set}: its labels are numbers, to which --positive_weights and "
+            f"--head label_embedding do not apply; leave them out"
         )
-    log.info("finetune: %d training and %d validation recordings, %d labels", *counts.values(), len(labels.labels))
-    targets = LabelTargets(label_set=config.label_set, labels=labels.labels)
-    among = selected["train"] if config.shuffle_labels else None
-    job = FinetuneJob(
-        loop=loop_of(config),
-        optimiser=config.optimiser,
-        plan=StepPlan(selected=selected["train"], batch_size=config.batch_size, world_size=1, seed=config.seed),
-        reader=ExampleReader(
-            waveforms=waveforms, preprocess=preprocess, targets=targets, seed=config.seed, shuffled_among=among
-        ),
-        validation_plan=one_pass(selected["val"], config.batch_size),
-        validation_reader=ExampleReader(
-            waveforms=waveforms, preprocess=preprocess, targets=targets, seed=config.seed, fixed_crop=True
-        ),
-        workers=config.workers,
-        config=config,
-        labels=labels.labels,
-        preprocess=preprocess,
-        prevalence=tuple(_prevalence(waveforms, config.label_set, labels.labels, selected["train"])),
-        provenance={"inputs": inputs, "label_set": config.label_set, "counts": counts},
-    )
-    outcome = run_training(job, output)
-    return finish_training(output, outcome, facts={"label_set": config.label_set, "counts": counts})
+    return labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,75 +152,93 @@ class FinetuneJob(TrainingJob):
     """One rank of a fine-tuning."""
 
     config: FinetuneConfig
-    labels: tuple[str, ...]
+    targets: LabelTargets
     preprocess: PreprocessConfig
     prevalence: tuple[float, ...]
-    """Share of training recordings that carry each label."""
+    """Share of training recordings that carry each label; empty for a regression."""
+    scale: dict[str, list[float]] | None
+    """Mean and standard deviation of each number of a regression; the model's outputs are in terms of them."""
     provenance: dict[str, Any]
 
+    may_skip_parameters: ClassVar[bool] = True  # layerdrop leaves whole layers out, freezing all but the head
+
     def make_module(self, directory: Path | None) -> nn.Module:
-        config = self.config
-        if directory is not None:
+        lora = self.config.lora
+        if directory is not None and not lora.rank:
             model, _ = load_checkpoint(directory, expect="classifier")
         else:
-            if config.checkpoint is not None:
-                encoder, _ = load_checkpoint(config.checkpoint, expect="ssl")
-            else:
-                encoder = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,)))
-            model = HubertECGClassifier.from_encoder(encoder, label_names=self.labels, head=config.head)
-        model.set_trainable(conv_stem=config.train_conv_stem or config.checkpoint is None)
-        # The mask token takes no part in classification, and DDP waits for the gradient of every trainable weight.
-        model.hubert_ecg.masked_spec_embed.requires_grad_(False)
-        return Classification(model, self._positive_weights())
+            model = self._fresh_model()
+        if not lora.rank:
+            self._thaw(model)
+        else:
+            add_lora(model, lora)
+            if directory is not None:
+                load_trained_weights(model, load_file(directory / ADAPTER))
+        return Classification(model, self._weights(), self._standard())
 
-    def _positive_weights(self) -> torch.Tensor | None:
+    def _fresh_model(self) -> HubertECGClassifier:
+        config = self.config
+        if config.checkpoint is not None:
+            encoder, _ = load_checkpoint(config.checkpoint, expect="ssl")
+        else:
+            encoder = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,)))
+        return HubertECGClassifier.from_encoder(
+            encoder, label_names=self.targets.labels, head=config.head, task=self.targets.task
+        )
+
+    def _thaw(self, model: HubertECGClassifier) -> None:
+        """Let everything train that is to train once the freezing is over."""
+        config = self.config
+        model.set_trainable(
+            conv_stem=config.train_conv_stem or config.checkpoint is None, last_blocks=config.train_blocks
+        )
+        # The mask token takes no part in classification.
+        model.hubert_ecg.masked_spec_embed.requires_grad_(False)
+
+    def _weights(self) -> torch.Tensor | None:
         if not self.config.positive_weights:
             return None
-        share = np.clip(np.array(self.prevalence), 1e-6, 1)
-        return torch.tensor(np.clip((1 - share) / share, 1, 20), dtype=torch.float32)
+        return torch.tensor(label_weights(list(self.prevalence), self.targets.task), dtype=torch.float32)
+
+    def _standard(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        return None if self.scale is None else (torch.tensor(self.scale["mean"]), torch.tensor(self.scale["std"]))
 
     def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
-        loss: StepLoss = module(batch.inputs, batch.targets)
+        if step < self.config.freeze_steps:
+            unwrap(module).model.set_trainable(conv_stem=False, last_blocks=0)
+        elif step == self.config.freeze_steps and not self.config.lora.rank:
+            self._thaw(unwrap(module).model)
+        loss: StepLoss = module(batch.inputs, batch.targets, batch.attention_mask)
         return loss
 
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
-        logits, targets = [], []
+        classification: Classification = unwrap(module)
+        outputs, targets = [], []
         for batch in batches:
-            logits.append(unwrap(module).model(batch.inputs).logits.float())
+            outputs.append(classification.outputs(batch.inputs, batch.attention_mask))
             targets.append(batch.targets)
-        empty = torch.zeros(0, len(self.labels))
-        truth = gather_rows(torch.cat(targets) if targets else empty).cpu().numpy()
-        probabilities = gather_rows(torch.cat(logits).sigmoid() if logits else empty).cpu().numpy().astype(np.float64)
-        clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
-        loss = float(-(truth * np.log(clipped) + (1 - truth) * np.log(1 - clipped)).mean())
-        auroc = evaluate_multi_label(truth > 0.5, probabilities, self.labels).macro.auroc
-        return {
-            "val_loss": loss,
-            "val_macro_auroc": auroc,
-            # Where no label has both positives and negatives there is no AUROC; the loss then chooses the checkpoint.
-            "score": -loss if auroc is None else auroc,
-            "thresholds": max_f1_thresholds(truth > 0.5, probabilities).tolist(),
-        }
+        if not batches:  # This rank has none of a small split, and gathers with those that do.
+            device, multi_class = next(module.parameters()).device, self.targets.task == "multi_class"
+            outputs = [torch.zeros(0, len(self.targets.labels), device=device)]
+            targets = [outputs[0][:, :1].long() if multi_class else outputs[0]]
+        truth = gather_rows(torch.cat(targets)).cpu().numpy()
+        found = gather_rows(torch.cat(outputs)).cpu().double().numpy()
+        return judge_validation(truth, found, self.targets.labels, self.targets.task)
 
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
+        thresholds = state.history[-1].get("thresholds")
         info = CheckpointInfo(
             kind="classifier",
-            task="multi_label",
-            label_names=self.labels,
-            thresholds=tuple(state.history[-1]["thresholds"]),
+            task=self.targets.task,
+            label_names=self.targets.labels,
+            thresholds=None if thresholds is None else tuple(thresholds),
+            calibration=None if self.scale is None else {"standard": self.scale},
             preprocessing=self.preprocess.to_dict(),
             provenance=self.provenance | {"step": state.step, "prevalence": list(self.prevalence)},
         )
-        return save_checkpoint(directory, unwrap(module).model, info)
-
-
-def _prevalence(
-    waveforms: Manifest, label_set: str, labels: tuple[str, ...], selected: tuple[np.ndarray, ...]
-) -> list[float]:
-    """Share of the selected recordings that carry each label."""
-    counts: Counter[str] = Counter()
-    for part, rows in enumerate(selected):
-        column = files.read_table(waveforms.part(part), [tables.LABEL_PREFIX + label_set]).column(0)
-        counts.update(name for names in column.take(rows).to_pylist() for name in names or ())
-    total = sum(map(len, selected))
-    return [counts[label] / total for label in labels]
+        model = unwrap(module).model
+        if not self.config.lora.rank:
+            return save_checkpoint(directory, model, info)
+        info = save_checkpoint(directory, merge_lora(model), info)
+        save_file(trained_weights(model), directory / ADAPTER)
+        return info

@@ -1,7 +1,7 @@
 """pretrain: waveforms and token labels -> a self-supervised checkpoint, by masked prediction of the codes."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,29 +12,25 @@ from hubert_ecg.clustering.quality import perplexity
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ArtifactError
 from hubert_ecg.models import HubertECG, model_config
-from hubert_ecg.models.loss import masked_prediction_loss
-from hubert_ecg.pipeline.extract import check_contract, num_tokens, preprocess_of
-from hubert_ecg.pipeline.training_run import (
-    TrainingJob,
-    WorkersConfig,
+from hubert_ecg.pipeline.training_run import TrainingJob, WorkersConfig, finish_training, run_training, unwrap
+from hubert_ecg.pipeline.training_setup import (
+    Inputs,
     check_steps,
+    count_rows,
     describe,
-    finish_training,
-    loop_of,
-    one_pass,
-    run_training,
-    unwrap,
+    job_fields,
+    select_splits,
+    with_absolute_checkpoint,
 )
-from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, begin, open_artifact
-from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, load_info, save_checkpoint
-from hubert_ecg.training.examples import CodeTargets, ExampleReader, select_rows
+from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.loop import Batch, StepLoss
 from hubert_ecg.training.objectives import MaskedPrediction, MaskingConfig
 from hubert_ecg.training.optimiser import OptimiserConfig
-from hubert_ecg.training.plan import StepPlan
 from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
 from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.targets import CodeTargets
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +66,8 @@ class PretrainConfig:
     """What is hidden and what counts."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=5e-4))
     """AdamW and its schedule. The paper's 5e-5 is for base; tiny learns well at ten times that."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """Precision and memory."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     """How the training is spread."""
     seed: int = 0
@@ -81,47 +79,29 @@ class PretrainConfig:
 
 def pretrain(config: PretrainConfig) -> Manifest:
     """Run the stage."""
-    # Training workers start in a directory of their own.
-    config = replace(config, checkpoint=files.absolute(config.checkpoint) if config.checkpoint else None)
-    waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
+    config = with_absolute_checkpoint(config)
+    inputs = Inputs.open(config)
     labels = open_artifact(config.labels, verb="label", role="--labels")
-    if labels.inputs["waveforms"] != waveforms.fingerprint:
+    if labels.inputs["waveforms"] != inputs.waveforms.fingerprint:
         raise ArtifactError(
             f"{config.labels}: made from waveforms {labels.inputs['waveforms']}, {config.waveforms} is "
-            f"{waveforms.fingerprint}; run jobs.label on these waveforms"
+            f"{inputs.waveforms.fingerprint}; run jobs.label on these waveforms"
         )
-    preprocess = preprocess_of(waveforms)
-    inputs = {"waveforms": waveforms.fingerprint, "labels": labels.fingerprint}
-    if config.checkpoint is not None:
-        parent = load_info(config.checkpoint)
-        check_contract(parent.preprocessing, preprocess, config.checkpoint)
-        inputs["checkpoint"] = parent.fingerprint
-    output = begin(config.output, verb="pretrain", config=describe(config), inputs=inputs)
+    fingerprints = inputs.fingerprints | {"labels": labels.fingerprint}
+    output = begin(config.output, verb="pretrain", config=describe(config), inputs=fingerprints)
     if isinstance(output, Manifest):
         return output
-    selected = {split: tuple(select_rows(waveforms, split=split)) for split in ("train", "val")}
-    counts = {split: sum(map(len, rows)) for split, rows in selected.items()}
-    if not all(counts.values()):
-        raise ArtifactError(f"{config.waveforms}: wanted recordings in splits train and val, got {counts}")
+    selected = select_splits(inputs.waveforms, "recordings")
+    counts = count_rows(selected)
     books = labels.facts["codebooks"]
     log.info("pretrain: %d training and %d validation recordings, codebooks %s", *counts.values(), sorted(books))
-    targets = CodeTargets(codes=labels, codebooks=tuple(books), num_tokens=num_tokens(preprocess))
+    targets = CodeTargets(codes=labels, codebooks=tuple(books), num_tokens=inputs.preprocess.num_tokens)
     job = PretrainJob(
-        loop=loop_of(config),
-        optimiser=config.optimiser,
-        plan=StepPlan(selected=selected["train"], batch_size=config.batch_size, world_size=1, seed=config.seed),
-        reader=ExampleReader(waveforms=waveforms, preprocess=preprocess, targets=targets, seed=config.seed),
-        validation_plan=one_pass(selected["val"], config.batch_size),
-        validation_reader=ExampleReader(
-            waveforms=waveforms, preprocess=preprocess, targets=targets, seed=config.seed, fixed_crop=True
-        ),
-        workers=config.workers,
-        config=config,
+        **job_fields(config, inputs, selected, targets),
         codebooks=tuple(books),
         vocab_sizes=tuple(book["num_clusters"] for book in books.values()),
         num_tokens=targets.num_tokens,
-        preprocess=preprocess,
-        provenance={"inputs": inputs, "codebooks": books, "counts": counts},
+        provenance={"inputs": fingerprints, "codebooks": books, "counts": counts},
     )
     outcome = run_training(job, output)
     return finish_training(output, outcome, facts={"codebooks": books, "counts": counts})
@@ -153,8 +133,8 @@ class PretrainJob(TrainingJob):
         return MaskedPrediction(model, config.masking)
 
     def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
-        mask = self._masks(unwrap(module), step).to(batch.inputs.device, non_blocking=True)
-        result = module(batch.inputs, self._codes(batch), mask)
+        mask = self._masks(unwrap(module), step, batch)
+        result = module(batch.inputs, self._codes(batch), mask, batch.attention_mask)
         return StepLoss(total=result.total, weight=result.weight)
 
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
@@ -167,9 +147,9 @@ class PretrainJob(TrainingJob):
         predicted = [torch.zeros(size, dtype=torch.float64, device=device) for size in self.vocab_sizes]
         for place, batch in enumerate(batches):
             model = unwrap(module)
-            mask = self._masks(model, VALIDATION_STEP + place)[: len(batch.record_ids)].to(device)
-            all_logits = model.scores(batch.inputs, mask)
-            result = masked_prediction_loss(all_logits, self._codes(batch), mask, alpha=self.config.masking.alpha)
+            mask = self._masks(model, VALIDATION_STEP + place, batch)
+            all_logits = model.scores(batch.inputs, mask, batch.attention_mask)
+            result = model.loss(all_logits, self._codes(batch), mask, batch.attention_mask)
             sums += torch.stack([result.total, result.weight]).double()
             correct += result.masked_correct
             hidden += result.masked_count
@@ -193,11 +173,16 @@ class PretrainJob(TrainingJob):
         )
         return save_checkpoint(directory, unwrap(module).model, info)
 
-    def _masks(self, module: MaskedPrediction, step: int) -> torch.Tensor:
+    def _masks(self, module: MaskedPrediction, step: int, batch: Batch) -> torch.Tensor:
         """[B, token] of this rank: drawn for the whole batch, so that any number of ranks hides the same tokens."""
         size = self.config.batch_size // world_size()
+        first = rank() * size
         seed = self.config.seed * 1_000_003 + step
-        return module.draw_masks(self.config.batch_size, self.num_tokens, seed)[rank() * size : (rank() + 1) * size]
+        drawn = module.draw_masks(self.config.batch_size, self.num_tokens, seed)
+        masks = drawn[first : first + len(batch.record_ids)]
+        if batch.attention_mask is not None:
+            masks = module.redraw_masks(masks, batch.attention_mask, seed=seed, first=first)
+        return masks.to(batch.inputs.device, non_blocking=True)
 
     def _codes(self, batch: Batch) -> torch.Tensor:
         """[B, codebook, token]"""

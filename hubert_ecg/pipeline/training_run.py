@@ -8,24 +8,25 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
-from hubert_ecg.errors import ConfigError, HubertEcgError, TrainingError
+from hubert_ecg.errors import ConfigError, TrainingError
 from hubert_ecg.pipeline.curves import write_curves
 from hubert_ecg.pipeline.feed import READER_CPUS, feed
-from hubert_ecg.pipeline.ray_cluster import available, require_cpus
-from hubert_ecg.storage import tables
+from hubert_ecg.pipeline.ray_cluster import available, require_cpus, start_ray
+from hubert_ecg.pipeline.user_errors import leave_error, left_error, user_error
+from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, StageOutput
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_info
-from hubert_ecg.training.examples import INPUT, TARGET, ExampleReader
+from hubert_ecg.training.batches import to_batch
+from hubert_ecg.training.compute import ComputeConfig
+from hubert_ecg.training.examples import ExampleReader
 from hubert_ecg.training.loop import Batch, LoopConfig, StepLoss, train
 from hubert_ecg.training.optimiser import OptimiserConfig, make_optimiser
 from hubert_ecg.training.plan import StepPlan
@@ -35,6 +36,8 @@ from hubert_ecg.training.state import STATE, TrainerState, load_state, save_stat
 log = logging.getLogger(__name__)
 
 SCORE = "score"
+ERROR = "error.json"
+"""In the run's directory: an error of a worker that trying again would not mend."""
 MAX_CACHED_VALIDATION = 8192
 """Validation examples that a rank keeps in memory between validations: 8192 are 200 MB."""
 
@@ -78,6 +81,7 @@ class TrainingJob(ABC):
     validation_plan: StepPlan
     validation_reader: ExampleReader
     workers: WorkersConfig
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
     may_skip_parameters: ClassVar[bool] = False
     """Whether some parameters get no gradient in some steps, which DDP must be told."""
@@ -115,12 +119,15 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
     The run's own checkpoints lie in OUTPUT/trainer; the same command after a kill goes on from the last of them.
     Raises whatever error of this project a worker raised, and Ray's TrainingFailedError for anything else.
     """
+    start_ray()
     import ray.train
     from ray.train.torch import TorchTrainer
 
     job.workers.check()
+    error_path = files.join(output.directory, "trainer", ERROR)
+    files.delete(error_path)
     trainer = TorchTrainer(
-        partial(_run_worker, job),
+        partial(_run_worker, job, error_path),
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers.num,
             use_gpu=job.workers.use_gpu,
@@ -139,10 +146,13 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        cause = _cause(error)
+        cause = user_error(error)
         if cause is None:
             raise
         raise cause from error
+    left = left_error(error_path)
+    if left is not None:
+        raise left
     best = result.get_best_checkpoint(SCORE, "max")
     if best is None or result.checkpoint is None:
         raise TrainingError(
@@ -157,8 +167,27 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
     return TrainingOutcome(info=load_info(target), state=state)
 
 
-def _run_worker(job: TrainingJob) -> None:
-    """What every rank runs."""
+def _run_worker(job: TrainingJob, error_path: str) -> None:
+    """What every rank runs. Ray starts workers that raise anew; an error that the user has to fix is left in a file.
+
+    A rank that ended alone would leave the others waiting for it, so that one of several raises all the same; all of
+    them, started anew, then find the file and end.
+    """
+    if files.exists(error_path):
+        return
+    try:
+        _train_on_rank(job)
+    except Exception as error:
+        cause = user_error(error)
+        if cause is None:
+            raise
+        leave_error(error_path, cause)
+        if world_size() > 1:
+            raise
+
+
+def _train_on_rank(job: TrainingJob) -> None:
+    """Model, optimiser and state, fresh or from the run's last checkpoint, and the loop over them."""
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
@@ -175,6 +204,7 @@ def _run_worker(job: TrainingJob) -> None:
     else:
         kept = Path(checkpoint.to_directory(tempfile.mkdtemp(prefix="hubert-ecg-")))
         module = job.make_module(kept / "model")
+    job.compute.prepare(module)
     # On one rank this only moves the module to its device.
     parallel = {"find_unused_parameters": job.may_skip_parameters}
     wrapped = prepare_model(module, parallel_strategy_kwargs=parallel if job.workers.num > 1 else None)
@@ -186,9 +216,14 @@ def _run_worker(job: TrainingJob) -> None:
     device = get_device()
     batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
     validation = _Validation(job, device)
+
+    def step_loss(batch: Batch, step: int) -> StepLoss:
+        with job.compute.autocast(device):
+            return job.step_loss(wrapped, batch, step)
+
     train(
         wrapped,
-        partial(job.step_loss, wrapped),
+        step_loss,
         batches,
         optimiser,
         state,
@@ -205,19 +240,6 @@ def _batches(
     plan = replace(plan, world_size=world_size())
     for table in feed(reader, plan, rank=rank(), first_step=first_step, last_step=last_step):
         yield to_batch(table, device)
-
-
-def to_batch(table: pa.Table, device: torch.device) -> Batch:
-    """A table of examples as tensors."""
-    targets = tables.stack_rows(table[TARGET])
-    if targets.dtype.kind == "u":
-        targets = targets.astype("int64")
-    return Batch(
-        record_ids=table["record_id"].to_pylist(),
-        # A copy: Ray's shared memory is read-only, and torch would warn of it.
-        inputs=torch.from_numpy(tables.stack_rows(table[INPUT]).copy()).to(device, non_blocking=True),
-        targets=torch.from_numpy(targets.copy()).to(device, non_blocking=True),
-    )
 
 
 class _Validation:
@@ -271,36 +293,6 @@ def finish_training(output: StageOutput, outcome: TrainingOutcome, facts: dict[s
     return output.finish(parts=0, facts=facts, content=[outcome.info.fingerprint])
 
 
-def check_steps(steps: int, batch_size: int, validation_interval: int, patience: int) -> None:
-    """ConfigError for lengths that make no training."""
-    if min(steps, batch_size, validation_interval) < 1 or patience < 0:
-        raise ConfigError(
-            f"wanted --steps, --batch_size and --validation_interval of at least 1 and --patience of at least 0, "
-            f"got {steps}, {batch_size}, {validation_interval} and {patience}"
-        )
-
-
-def describe(config: Any) -> dict[str, Any]:
-    """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
-    left_out = {"output", "waveforms", "labels", "checkpoint", "workers"}
-    return {name: value for name, value in asdict(config).items() if name not in left_out}
-
-
-def loop_of(config: Any) -> LoopConfig:
-    """The loop settings of a training's configuration."""
-    return LoopConfig(
-        steps=config.steps,
-        validation_interval=config.validation_interval,
-        patience=config.patience,
-        seed=config.seed,
-    )
-
-
-def one_pass(selected: tuple[np.ndarray, ...], batch_size: int) -> StepPlan:
-    """The plan of a validation: every selected row once, always in the same order."""
-    return StepPlan(selected=selected, batch_size=batch_size, world_size=1, seed=0, endless=False)
-
-
 def unwrap(module: nn.Module) -> Any:
     """The module itself, where DDP has wrapped it."""
     return module.module if hasattr(module, "module") else module
@@ -309,12 +301,3 @@ def unwrap(module: nn.Module) -> Any:
 def read_state(directory: Path) -> TrainerState:
     """The trainer's state of a checkpoint, without its optimiser."""
     return TrainerState(**json.loads((directory / STATE).read_text())["state"])
-
-
-def _cause(error: Exception) -> HubertEcgError | None:
-    """The error of this project behind a failed training, if there is one."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        for candidate in (failure, getattr(failure, "cause", None), failure.__cause__):
-            if isinstance(candidate, HubertEcgError):
-                return candidate
-    return None

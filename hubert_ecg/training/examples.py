@@ -7,49 +7,45 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input
+from hubert_ecg.ecg.preprocess import AttendedSpans, PreprocessConfig, attention_mask, fully_attended, model_input
 from hubert_ecg.errors import ArtifactError
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
+from hubert_ecg.training.targets import CodeTargets, LabelTargets, is_answered
 
 INPUT = "input"
 TARGET = "target"
+MASK = "attention_mask"
+
+ROWS_PER_TABLE = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class CodeTargets:
-    """Token codes of one or several codebooks; the crop is one of the labelled crop starts."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """One crop of one recording."""
 
-    codes: Manifest
-    codebooks: tuple[str, ...]
-    num_tokens: int
-
-    def read(self, part: int) -> pa.Table:
-        return files.read_table(self.codes.part(part))
-
-    def choices(self, table: pa.Table, row: int) -> list[float]:
-        starts: list[float] = table["crop_starts_s"][row].as_py()
-        return starts
-
-    def target(self, table: pa.Table, row: int, start_s: float) -> np.ndarray:
-        """[codebook * token] uint16."""
-        crop = self.choices(table, row).index(start_s)
-        of_crop = slice(crop * self.num_tokens, (crop + 1) * self.num_tokens)
-        rows = [table[f"codes.{name}"][row].values.to_numpy()[of_crop] for name in self.codebooks]
-        return np.concatenate(rows)
+    record_id: str
+    input: np.ndarray
+    """[12 * T] float32 model input."""
+    mask: np.ndarray | None
+    """[12 * T] bool, False for samples that no token may attend to; None: all of them count."""
+    target: np.ndarray | None
+    """As its targets make it; None for an example without any."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelTargets:
-    """Multi-hot labels of one label set; the crop may start anywhere."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shard:
+    """The columns of one shard of a waveform table, and what goes with its rows."""
 
-    label_set: str
-    labels: tuple[str, ...]
-
-    def target(self, names: list[str]) -> np.ndarray:
-        """[label] float32, 1 where the recording carries the label."""
-        present = set(names)
-        return np.array([label in present for label in self.labels], np.float32)
+    record_ids: pa.ChunkedArray
+    counts: list[np.ndarray]
+    """[12 * time] int16 per row."""
+    valid_samples: np.ndarray
+    """[row, 12] int32."""
+    attended_s: list[AttendedSpans]
+    labels: list[Any] | None = None
+    """Per row its entry in the label column."""
+    codes: pa.Table | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +54,7 @@ class ExampleReader:
 
     waveforms: Manifest
     preprocess: PreprocessConfig
-    targets: CodeTargets | LabelTargets
+    targets: CodeTargets | LabelTargets | None
     seed: int
     fixed_crop: bool = False
     """Take the same crop of a recording every time (validation) instead of a random one (training)."""
@@ -68,65 +64,98 @@ class ExampleReader:
     def read(self, rows: np.ndarray) -> Iterator[pa.Table]:
         """[row, 3] (shard, row, stream position) in any order -> example tables in that order, a few at a time."""
         needed = sorted(set(rows[:, 0].tolist()))
-        opened = {part: self._open(part) for part in needed}
-        for start in range(0, len(rows), 256):
-            chunk = rows[start : start + 256]
-            yield self._table([self._example(opened[part], row, position) for part, row, position in chunk.tolist()])
+        opened = {part: self.open(part) for part in needed}
+        for start in range(0, len(rows), ROWS_PER_TABLE):
+            chunk = rows[start : start + ROWS_PER_TABLE]
+            yield example_table([self.example(opened[part], row, position) for part, row, position in chunk.tolist()])
 
-    def _open(self, part: int) -> dict[str, Any]:
-        columns = ["record_id", "counts"]
+    def open(self, part: int) -> Shard:
+        """Read one shard and check that its codes are those of its recordings."""
+        columns = ["record_id", "counts", "valid_samples", "attended_s"]
+        label_column = None
         if isinstance(self.targets, LabelTargets):
-            columns.append(tables.LABEL_PREFIX + self.targets.label_set)
-        table = files.read_table(self.waveforms.part(part), columns)
-        shard: dict[str, Any] = {"ids": table["record_id"], "counts": tables.list_rows(table["counts"])}
-        if isinstance(self.targets, LabelTargets):
-            shard["labels"] = table[columns[-1]].to_pylist()
-            if self.shuffled_among is not None:
-                among = self.shuffled_among[part]
-                moved = np.random.default_rng([self.seed, part]).permutation(among)
-                original = list(shard["labels"])
-                for to, origin in zip(among.tolist(), moved.tolist(), strict=True):
-                    shard["labels"][to] = original[origin]
-        else:
-            shard["codes"] = self.targets.read(part)
-            if shard["codes"]["record_id"].combine_chunks() != shard["ids"].combine_chunks():
-                raise ArtifactError(
-                    f"{self.targets.codes.directory}: shard {part} does not list the recordings of "
-                    f"{self.waveforms.directory}; run jobs.label again on these waveforms"
-                )
-        return shard
+            label_column = tables.LABEL_PREFIX + self.targets.label_set
+        table = files.read_table(self.waveforms.part(part), columns + ([label_column] if label_column else []))
+        return Shard(
+            record_ids=table["record_id"],
+            counts=tables.list_rows(table["counts"]),
+            valid_samples=tables.stack_rows(table["valid_samples"]),
+            attended_s=spans_of(table["attended_s"]),
+            labels=self._shuffled(part, table[label_column].to_pylist()) if label_column else None,
+            codes=self._codes(part, table["record_id"]) if isinstance(self.targets, CodeTargets) else None,
+        )
 
-    def _example(self, shard: dict[str, Any], row: int, position: int) -> tuple[str, np.ndarray, np.ndarray]:
-        counts = shard["counts"][row].reshape(12, -1)
+    def example(self, shard: Shard, row: int, position: int) -> Example:
+        """One row of a shard; `position` is its place in the stream, which with the seed decides the crop."""
+        counts, valid_samples = shard.counts[row].reshape(12, -1), shard.valid_samples[row]
+        start_s, target = self._crop_and_target(shard, row, position)
+        where = (valid_samples, shard.attended_s[row], start_s, self.preprocess)
+        return Example(
+            record_id=shard.record_ids[row].as_py(),
+            input=model_input(counts, start_s, self.preprocess, valid_samples),
+            mask=None if fully_attended(*where) else attention_mask(*where),
+            target=target,
+        )
+
+    def _crop_and_target(self, shard: Shard, row: int, position: int) -> tuple[float, np.ndarray | None]:
         rng = np.random.default_rng([self.seed, position])
         if isinstance(self.targets, CodeTargets):
-            choices = self.targets.choices(shard["codes"], row)
+            choices = self.targets.choices(shard.codes, row)
             start_s = choices[len(choices) // 2 if self.fixed_crop else int(rng.integers(len(choices)))]
-            target = self.targets.target(shard["codes"], row, start_s)
-        else:
-            room = max(0.0, counts.shape[1] / self.preprocess.table_rate_hz - self.preprocess.crop_s)
-            start_s = room / 2 if self.fixed_crop else float(rng.uniform(0, room))
-            target = self.targets.target(shard["labels"][row])
-        return shard["ids"][row].as_py(), model_input(counts, start_s, self.preprocess), target
+            return start_s, self.targets.target(shard.codes, row, start_s)
+        recorded_s = int(shard.valid_samples[row].max()) / self.preprocess.table_rate_hz
+        room = max(0.0, recorded_s - self.preprocess.crop_s)
+        start_s = room / 2 if self.fixed_crop else float(rng.uniform(0, room))
+        if self.targets is None or shard.labels is None:
+            return start_s, None
+        return start_s, self.targets.target(shard.labels[row], shard.record_ids[row].as_py())
 
-    @staticmethod
-    def _table(examples: list[tuple[str, np.ndarray, np.ndarray]]) -> pa.Table:
-        ids, inputs, targets = zip(*examples, strict=True)
-        stacked = np.stack(targets)
-        kind = pa.uint16() if stacked.dtype == np.uint16 else pa.float32()
-        return pa.table(
-            {
-                "record_id": pa.array(ids, pa.string()),
-                INPUT: tables.to_fixed_list_array(np.stack(inputs), pa.float32()),
-                TARGET: tables.to_fixed_list_array(stacked, kind),
-            }
-        )
+    def _shuffled(self, part: int, labels: list[Any]) -> list[Any]:
+        if self.shuffled_among is None:
+            return labels
+        among = self.shuffled_among[part]
+        moved = np.random.default_rng([self.seed, part]).permutation(among)
+        shuffled = list(labels)
+        for to, origin in zip(among.tolist(), moved.tolist(), strict=True):
+            shuffled[to] = labels[origin]
+        return shuffled
+
+    def _codes(self, part: int, record_ids: pa.ChunkedArray) -> pa.Table:
+        assert isinstance(self.targets, CodeTargets)
+        codes = self.targets.read(part)
+        if codes["record_id"].combine_chunks() != record_ids.combine_chunks():
+            raise ArtifactError(
+                f"{self.targets.codes.directory}: shard {part} does not list the recordings of "
+                f"{self.waveforms.directory}; run jobs.label again on these waveforms"
+            )
+        return codes
+
+
+def example_table(examples: list[Example]) -> pa.Table:
+    """Examples with targets as a table: record_id, input, target, and a mask that is null where all samples count."""
+    targets = np.stack([example.target for example in examples if example.target is not None])
+    masks = [example.mask for example in examples]
+    return pa.table(
+        {
+            "record_id": pa.array([example.record_id for example in examples], pa.string()),
+            INPUT: tables.to_fixed_list_array(np.stack([example.input for example in examples]), pa.float32()),
+            TARGET: tables.to_fixed_list_array(targets, pa.from_numpy_dtype(targets.dtype)),
+            MASK: pa.array(masks, pa.list_(pa.bool_())),
+        }
+    )
+
+
+def spans_of(column: pa.ChunkedArray) -> list[AttendedSpans]:
+    """The rows of an `attended_s` column as [span, 2] seconds, None where everything recorded is attended to."""
+    if column.null_count == len(column):
+        return [None] * len(column)
+    return [None if row is None else np.array(row, np.float32).reshape(-1, 2) for row in column.to_pylist()]
 
 
 def select_rows(
     waveforms: Manifest, *, split: str, label_set: str | None = None, tag: str | None = None
 ) -> list[np.ndarray]:
-    """Row numbers per shard that lie in a split, carry at least one label of a set, and carry a tag, where asked."""
+    """Row numbers per shard that lie in a split, have an answer to a label set, and carry a tag, where asked."""
     columns = ["split", "tags"] + ([tables.LABEL_PREFIX + label_set] if label_set else [])
     selected = []
     for part in range(waveforms.parts):
@@ -135,6 +164,6 @@ def select_rows(
         if tag is not None:
             keep &= np.array([tag in (tags or ()) for tags in table["tags"].to_pylist()], bool)
         if label_set is not None:
-            keep &= np.array([bool(names) for names in table[columns[-1]].to_pylist()], bool)
+            keep &= np.array([is_answered(answer) for answer in table[columns[-1]].to_pylist()], bool)
         selected.append(np.flatnonzero(keep))
     return selected

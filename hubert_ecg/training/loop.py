@@ -29,7 +29,9 @@ class Batch:
     inputs: torch.Tensor
     """[B, 12 * T] float32."""
     targets: torch.Tensor
-    """Whatever the objective takes: codes [B, codebook * token] or labels [B, label]."""
+    """What the objective takes: codes [B, codebook * token] int64, labels or numbers [B, label], class ids [B, 1]."""
+    attention_mask: torch.Tensor | None = None
+    """[B, 12 * T] bool, False for samples that no token may attend to; None: all of them count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def train(
         progress.add(loss, len(batch.record_ids) * world_size(), waited)
         if state.step % config.validation_interval == 0 or state.step == config.steps:
             module.eval()
-            metrics = {"step": state.step, "train_loss": progress.take_loss()} | validate()
+            metrics = {"step": state.step, "train_loss": _mean_of_ranks(progress.take_loss(), module)} | validate()
             module.train()
             better = _note(state, metrics)
             _log_on_rank_0("step %d/%d: %s", state.step, config.steps, _line(metrics))
@@ -120,13 +122,20 @@ def _one_step(
         )
     rate = learning_rate(step, steps=config.steps, config=optimiser_config)
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
     optimiser.zero_grad(set_to_none=True)
     scaled.backward()
     if optimiser_config.clip_norm:
         torch.nn.utils.clip_grad_norm_(module.parameters(), optimiser_config.clip_norm)
     optimiser.step()
     return value
+
+
+def _mean_of_ranks(value: float, module: torch.nn.Module) -> float:
+    """Every rank has the loss of its own recordings; this is that of all."""
+    total = torch.tensor(value, dtype=torch.float32, device=next(module.parameters()).device)
+    all_reduce_sum(total)
+    return float(total) / world_size()
 
 
 def _note(state: TrainerState, metrics: dict[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from hubert_ecg.errors import ConfigError
+from hubert_ecg.models.adapt import parameter_groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class OptimiserConfig:
     """Decoupled weight decay, on matrices and kernels only."""
     warmup_share: float = 0.08
     """Share of all steps in which the learning rate rises from 0."""
+    layer_decay: float = 1.0
+    """Learning rate of each encoder layer, as a share of that of the layer above it; the head has the full rate."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this L2 norm; 0 leaves them as they are."""
 
@@ -31,17 +34,15 @@ class OptimiserConfig:
             raise ConfigError(f"--optimiser.lr: wanted a learning rate above 0, got {self.lr}")
         if not 0 <= self.warmup_share < 1:
             raise ConfigError(f"--optimiser.warmup_share: wanted a share in [0, 1), got {self.warmup_share}")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"--optimiser.layer_decay: wanted a share in (0, 1], got {self.layer_decay}")
         if self.clip_norm < 0 or self.weight_decay < 0:
             raise ConfigError("--optimiser: wanted clip_norm and weight_decay of at least 0")
 
 
 def make_optimiser(module: torch.nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
     """AdamW over the parameters that require a gradient; vectors (biases, norms) get no weight decay."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(module, weight_decay=config.weight_decay, layer_decay=config.layer_decay)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps)
 
 

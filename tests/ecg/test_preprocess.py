@@ -10,16 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from hubert_ecg.ecg.preprocess import (
-    PreprocessConfig,
-    bandpass,
-    decimate,
-    model_input,
-    prepare_waveform,
-    resample,
-    scale_min_max,
-    scaled_waveform,
-)
+from hubert_ecg.ecg.filters import bandpass, decimate, resample, scale_min_max
+from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input, prepare_waveform, scaled_waveform
 from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording
 from hubert_ecg.errors import ConfigError, InputError, RecordingError
 
@@ -155,9 +147,17 @@ def test_missing_runs_are_interpolated_and_end_runs_held() -> None:
     repaired[3, 1000:1003] = np.linspace(samples[3, 999], samples[3, 1003], 5)[1:-1]
     broken[11, 4000:] = np.nan
     repaired[11, 4000:] = samples[11, 3999]
-    np.testing.assert_array_equal(
-        prepare_waveform(_recording(broken), OURS).counts, prepare_waveform(_recording(repaired), OURS).counts
-    )
+    waveform = prepare_waveform(_recording(broken), OURS)
+    expected = prepare_waveform(_recording(repaired), OURS).counts
+    expected[11, 800:] = 0  # nothing was recorded there
+    np.testing.assert_array_equal(waveform.counts, expected)
+    assert waveform.valid_samples.tolist() == [1000] * 11 + [800]
+    found = [(f.kind, f.severity, f.lead, f.start_s, f.end_s) for f in waveform.findings]
+    assert found == [
+        ("filled", "warning", "I", 0.0, 0.2),
+        ("filled", "info", "aVR", 2.0, 2.006),
+        ("padded", "warning", "V6", 8.0, 10.0),
+    ]
     assert np.isnan(broken[0, 0]), "the caller's array is left alone"
 
 
@@ -278,7 +278,9 @@ def test_unknown_settings_are_refused() -> None:
         {"scale_rate_hz": 250, "sampling_rate_hz": 100},
         {"crop_s": 0.0},
         {"crop_s": 4.999},
-        {"min_duration_s": 4.0},
+        {"min_duration_s": 0.9},
+        {"missing_leads": "guess"},
+        {"attention_mask": "none"},
         {"counts_per_unit": 32768},
     ],
 )

@@ -71,6 +71,14 @@ def test_wrong_flags_are_one_clear_line(arguments: list[str], said: str) -> None
     assert "\n" not in str(raised.value)
 
 
+def test_a_missing_input_is_said_before_ray_starts() -> None:
+    command = [sys.executable, "-m", "jobs.dump", "--waveforms", "nowhere", "--output", "F"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == EXIT_USER
+    assert result.stderr.count("\n") == 1
+    assert "wanted the output of jobs.prepare as --waveforms" in result.stderr
+
+
 def test_a_wrong_setting_ends_with_2_before_ray_starts() -> None:
     command = [sys.executable, "-m", "jobs.dump", "--waveforms", "nowhere", "--output", "F", "--descriptor", "latent"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)

@@ -11,6 +11,7 @@ import torch
 from sklearn.preprocessing import Normalizer
 
 from hubert_ecg.datasets.simulated import SimulatedSource
+from hubert_ecg.datasets.splits import SplitConfig
 from hubert_ecg.ecg.features import DescriptorConfig
 from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input
 from hubert_ecg.ecg.simulate import CONDITIONS, SimulatorConfig
@@ -25,12 +26,12 @@ from hubert_ecg.pipeline.prepare import PrepareConfig, prepare
 from hubert_ecg.pipeline.pretrain import PretrainConfig, pretrain
 from hubert_ecg.predictor import Predictor
 from hubert_ecg.storage import files, tables
-from hubert_ecg.storage.artifact import Manifest, open_artifact
+from hubert_ecg.storage.artifact import FORMAT_VERSION, Manifest, open_artifact
 from hubert_ecg.storage.checkpoint import load_checkpoint, load_info
 from hubert_ecg.storage.codebooks import load_codebook
 
 SIMULATOR = SimulatorConfig(num_patients=40, sampling_rate_hz=100)
-SOURCE = SimulatedSource(simulator=SIMULATOR, val_fraction=0.25, test_fraction=0.3)
+SOURCE = SimulatedSource(simulator=SIMULATOR, split=SplitConfig(val_fraction=0.25, test_fraction=0.3))
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def test_a_run_continued_from_some_shards_equals_an_undisturbed_one(chain: Chain
     whole = dump(config)
     kept = (Path(whole.part(0)).stat().st_mtime_ns, Path(whole.part(2)).stat().st_mtime_ns)
     # As a kill leaves it: a plan, some finished shards, one shard without its receipt.
-    plan = {"verb": "dump", "config": whole.config, "inputs": whole.inputs, "format_version": 1}
+    plan = {"verb": "dump", "config": whole.config, "inputs": whole.inputs, "format_version": FORMAT_VERSION}
     files.write_json(str(tmp_path / "f" / "plan.json"), plan)
     (tmp_path / "f" / "manifest.json").unlink()
     for name in ("part-00001.parquet", "part-00001.json", "part-00003.json"):

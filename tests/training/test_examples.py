@@ -10,7 +10,8 @@ from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input
 from hubert_ecg.errors import ArtifactError
 from hubert_ecg.storage import tables
 from hubert_ecg.storage.artifact import Manifest, StageOutput, begin, write_part
-from hubert_ecg.training.examples import CodeTargets, ExampleReader, LabelTargets, select_rows
+from hubert_ecg.training.examples import ExampleReader, select_rows
+from hubert_ecg.training.targets import CodeTargets, LabelTargets
 
 PREPROCESS = PreprocessConfig()
 STARTS = [0.0, 2.5, 5.0]
@@ -37,6 +38,8 @@ def waveforms(tmp_path: Path) -> Manifest:
             "split": ["train", "train", "val", "train"],
             "tags": [["natural"], [], ["natural"], None],
             "counts": tables.to_list_array([counts(part, row).reshape(-1) for row in range(4)], pa.int16()),
+            "valid_samples": tables.to_fixed_list_array(np.full((4, 12), 1000), pa.int32()),
+            "attended_s": pa.nulls(4, pa.list_(pa.float32())),
             "labels.conditions": pa.array(LABELS, pa.list_(pa.string())),
         }
         write_part(output.directory, part, pa.table(columns))
@@ -61,6 +64,7 @@ def codes(tmp_path: Path) -> Manifest:
 
 def read(reader: ExampleReader, rows: list[tuple[int, int, int]]) -> tuple[list[str], np.ndarray, np.ndarray]:
     table = pa.concat_tables(reader.read(np.array(rows)))
+    assert table["attention_mask"].null_count == len(rows)
     return table["record_id"].to_pylist(), tables.stack_rows(table["input"]), tables.stack_rows(table["target"])
 
 
@@ -124,3 +128,32 @@ def test_codes_of_other_recordings_are_refused(waveforms: Manifest, codes: Manif
     reader = ExampleReader(waveforms=waveforms, preprocess=PREPROCESS, targets=targets, seed=0)
     with pytest.raises(ArtifactError, match="run jobs.label again on these waveforms"):
         read(reader, [(0, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "wanted"),
+    [
+        ("multi_label", ["B", "other"], [0.0, 1.0]),
+        ("multi_label", None, [0.0, 0.0]),
+        ("multi_class", ["B"], [1]),
+        ("regression", [61.5, float("nan")], [61.5, np.nan]),
+        ("regression", None, [np.nan, np.nan]),
+    ],
+)
+def test_targets_by_task(task: str, answer: list | None, wanted: list) -> None:
+    target = LabelTargets(label_set="s", labels=("A", "B"), task=task).target(answer, "r1")  # type: ignore[arg-type]
+    np.testing.assert_array_equal(target, wanted)
+    assert target.dtype == (np.int64 if task == "multi_class" else np.float32)
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "message"),
+    [
+        ("multi_class", [], "r1: wanted exactly one class of s, got none"),
+        ("multi_class", ["A", "B"], r"got \['A', 'B'\]"),
+        ("regression", [1.0], "r1: wanted 2 numbers of s, got 1"),
+    ],
+)
+def test_answers_that_do_not_fit_the_task_are_refused(task: str, answer: list, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        LabelTargets(label_set="s", labels=("A", "B"), task=task).target(answer, "r1")  # type: ignore[arg-type]

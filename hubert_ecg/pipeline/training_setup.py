@@ -1,0 +1,122 @@
+"""What pretrain and finetune set up alike before a training: inputs, rows, plans and readers of the two splits."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+
+from hubert_ecg.ecg.preprocess import PreprocessConfig
+from hubert_ecg.errors import ArtifactError, ConfigError
+from hubert_ecg.pipeline.extract import check_contract, preprocess_of
+from hubert_ecg.storage import files
+from hubert_ecg.storage.artifact import Manifest, open_artifact
+from hubert_ecg.storage.checkpoint import load_info
+from hubert_ecg.training.examples import ExampleReader, select_rows
+from hubert_ecg.training.loop import LoopConfig
+from hubert_ecg.training.plan import StepPlan
+from hubert_ecg.training.targets import CodeTargets, LabelTargets
+
+Rows = tuple[np.ndarray, ...]
+"""Row numbers per shard."""
+
+
+class TrainingConfig(Protocol):
+    """The settings that every training has."""
+
+    @property
+    def waveforms(self) -> str: ...
+    @property
+    def checkpoint(self) -> str | None: ...
+
+
+Config = TypeVar("Config", bound=Any)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a training reads, opened and checked against each other."""
+
+    waveforms: Manifest
+    preprocess: PreprocessConfig
+    fingerprints: dict[str, str]
+    """Of the waveforms, and of the checkpoint to start from where there is one."""
+
+    @classmethod
+    def open(cls, config: TrainingConfig) -> Self:
+        """Raises ArtifactError or CheckpointError for what is missing, unfinished or does not belong together."""
+        waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
+        preprocess = preprocess_of(waveforms)
+        fingerprints = {"waveforms": waveforms.fingerprint}
+        if config.checkpoint is not None:
+            parent = load_info(config.checkpoint)
+            check_contract(parent.preprocessing, preprocess, config.checkpoint)
+            fingerprints["checkpoint"] = parent.fingerprint
+        return cls(waveforms=waveforms, preprocess=preprocess, fingerprints=fingerprints)
+
+
+def with_absolute_checkpoint(config: Config) -> Config:
+    """Training workers start in a directory of their own."""
+    made: Config = replace(config, checkpoint=files.absolute(config.checkpoint) if config.checkpoint else None)
+    return made
+
+
+def select_splits(waveforms: Manifest, what: str, **criteria: Any) -> dict[str, Rows]:
+    """The rows of `train` and `val` that meet the criteria of `select_rows`; ArtifactError where there are none."""
+    selected = {split: tuple(select_rows(waveforms, split=split, **criteria)) for split in ("train", "val")}
+    counts = count_rows(selected)
+    if not all(counts.values()):
+        raise ArtifactError(f"{waveforms.directory}: wanted {what} in splits train and val, got {counts}")
+    return selected
+
+
+def count_rows(selected: dict[str, Rows]) -> dict[str, int]:
+    return {split: sum(map(len, rows)) for split, rows in selected.items()}
+
+
+def job_fields(
+    config: Any,
+    inputs: Inputs,
+    selected: dict[str, Rows],
+    targets: CodeTargets | LabelTargets,
+    *,
+    shuffled_among: Rows | None = None,
+) -> dict[str, Any]:
+    """The fields of a TrainingJob that follow from settings, inputs and rows; `shuffled_among` is the reader's."""
+    reader = ExampleReader(waveforms=inputs.waveforms, preprocess=inputs.preprocess, targets=targets, seed=config.seed)
+    return {
+        "config": config,
+        "preprocess": inputs.preprocess,
+        "loop": LoopConfig(
+            steps=config.steps,
+            validation_interval=config.validation_interval,
+            patience=config.patience,
+            seed=config.seed,
+        ),
+        "optimiser": config.optimiser,
+        "workers": config.workers,
+        "compute": config.compute,
+        "plan": StepPlan(selected=selected["train"], batch_size=config.batch_size, world_size=1, seed=config.seed),
+        "reader": replace(reader, shuffled_among=shuffled_among),
+        "validation_plan": one_pass(selected["val"], config.batch_size),
+        "validation_reader": replace(reader, fixed_crop=True),
+    }
+
+
+def one_pass(selected: Rows, batch_size: int) -> StepPlan:
+    """The plan of a validation: every selected row once, always in the same order."""
+    return StepPlan(selected=selected, batch_size=batch_size, world_size=1, seed=0, endless=False)
+
+
+def check_steps(steps: int, batch_size: int, validation_interval: int, patience: int) -> None:
+    """ConfigError for lengths that make no training."""
+    if min(steps, batch_size, validation_interval) < 1 or patience < 0:
+        raise ConfigError(
+            f"wanted --steps, --batch_size and --validation_interval of at least 1 and --patience of at least 0, "
+            f"got {steps}, {batch_size}, {validation_interval} and {patience}"
+        )
+
+
+def describe(config: Any) -> dict[str, Any]:
+    """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
+    left_out = {"output", "waveforms", "labels", "checkpoint", "workers"}
+    return {name: value for name, value in asdict(config).items() if name not in left_out}

@@ -1,0 +1,81 @@
+"""What an example is trained towards: token codes of its crop, or labels, a class or numbers of its recording."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from hubert_ecg.errors import ArtifactError
+from hubert_ecg.storage import files
+from hubert_ecg.storage.artifact import Manifest
+
+if TYPE_CHECKING:
+    # Processes that only read examples do without torch, which takes seconds to import.
+    from hubert_ecg.models.config import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeTargets:
+    """Token codes of one or several codebooks; the crop is one of the labelled crop starts."""
+
+    codes: Manifest
+    codebooks: tuple[str, ...]
+    num_tokens: int
+
+    def read(self, part: int) -> pa.Table:
+        return files.read_table(self.codes.part(part))
+
+    def choices(self, table: pa.Table, row: int) -> list[float]:
+        starts: list[float] = table["crop_starts_s"][row].as_py()
+        return starts
+
+    def target(self, table: pa.Table, row: int, start_s: float) -> np.ndarray:
+        """[codebook * token] uint16, `NO_CODE` for tokens that are not attended to."""
+        crop = self.choices(table, row).index(start_s)
+        of_crop = slice(crop * self.num_tokens, (crop + 1) * self.num_tokens)
+        rows = [table[f"codes.{name}"][row].values.to_numpy()[of_crop] for name in self.codebooks]
+        return np.concatenate(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTargets:
+    """The answers to one label set; the crop may start anywhere."""
+
+    label_set: str
+    labels: tuple[str, ...]
+    task: "Task" = "multi_label"
+
+    def target(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
+        """What a model learns from one recording's entry in the label column.
+
+        multi_label: [label] float32, 1 where the recording carries the label. multi_class: [1] int64, the number of its
+        class; ArtifactError unless it has exactly one. regression: [label] float32, NaN where there is no number.
+        """
+        if self.task == "regression":
+            return self._numbers(answer, record_id)
+        present = set(answer or ())
+        positive = np.array([label in present for label in self.labels], np.float32)
+        if self.task == "multi_label":
+            return positive
+        if positive.sum() != 1:
+            raise ArtifactError(
+                f"{record_id}: wanted exactly one class of {self.label_set}, got {sorted(present) or 'none'}; "
+                f"correct the labels and run jobs.prepare again"
+            )
+        return np.flatnonzero(positive)
+
+    def _numbers(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
+        if not answer:
+            return np.full(len(self.labels), np.nan, np.float32)
+        if len(answer) != len(self.labels):
+            raise ArtifactError(
+                f"{record_id}: wanted {len(self.labels)} numbers of {self.label_set}, got {len(answer)}; "
+                f"run jobs.prepare again"
+            )
+        return np.array([np.nan if number is None else number for number in answer], np.float32)
+
+
+def is_answered(answer: list[Any] | None) -> bool:
+    """Whether an entry of a label column says anything: a label, a class, or a number that is not NaN."""
+    return any(value is not None and value == value for value in answer or ())
