@@ -3,51 +3,84 @@
 import hashlib
 import logging
 import math
-import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast
 
-import numpy as np
 import pyarrow as pa
 
+from hubert_ecg.datasets.cinc import CincSource
+from hubert_ecg.datasets.deidentify import hash_id, hash_ids, load_salt
+from hubert_ecg.datasets.files_folder import FilesSource
+from hubert_ecg.datasets.ludb import LudbSource
 from hubert_ecg.datasets.manifest import ManifestSource
 from hubert_ecg.datasets.ptbxl import PtbxlSource
 from hubert_ecg.datasets.simulated import SimulatedSource
 from hubert_ecg.datasets.source import LabelSet, Listing, Source
-from hubert_ecg.ecg.preprocess import PreprocessConfig, prepare_waveform
-from hubert_ecg.ecg.recording import standard_12_lead
-from hubert_ecg.errors import ConfigError, InputError, RecordingError
+from hubert_ecg.ecg.preprocess import PreprocessConfig
+from hubert_ecg.ecg.quality import QualityConfig
+from hubert_ecg.errors import ConfigError, InputError
+from hubert_ecg.pipeline.prepare_leaks import LeakPolicy, settle_leaks
+from hubert_ecg.pipeline.prepare_page import write_page
+from hubert_ecg.pipeline.prepare_shard import LISTING, FindingPolicy, ShardWork
+from hubert_ecg.pipeline.prepare_summary import merge
 from hubert_ecg.pipeline.shards import run_shards
-from hubert_ecg.storage import files, tables
-from hubert_ecg.storage.artifact import Manifest, begin, write_part
+from hubert_ecg.storage import files
+from hubert_ecg.storage.artifact import Manifest, StageOutput, begin
 
 log = logging.getLogger(__name__)
 
 REPORT = "report.json"
-LISTING = "listing.parquet"
+PAGE = "report.html"
+
+SourceName = Literal["simulated", "manifest", "ptbxl", "cinc", "ludb", "files"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """Read raw 12-lead ECGs, filter and scale them, and write them as Parquet shards for every later job."""
+    """Read raw 12-lead ECGs, filter and scale them, and write them as Parquet shards for every later job.
+
+    A setting of the chosen source may be given without the source's name: `--source manifest --train A.csv`.
+    """
 
     output: str
     """Directory to write the waveform table W to (new, or left unfinished by this same command)."""
-    source: Literal["simulated", "manifest", "ptbxl"] = "simulated"
-    """Where recordings come from: the built-in simulator, a manifest CSV with .npy files, or a PTB-XL folder."""
+    source: SourceName = "simulated"
+    """Where recordings come from: the simulator, CSV manifests, a known data set, or any folder of recordings."""
     input: str = ""
-    """Folder of the archive; not needed for `simulated`."""
+    """Folder of the archive, local or s3://, or for `files` a list of paths; not needed for `simulated`."""
     contract: Literal["ours", "original"] = PreprocessConfig.contract
     """`ours`: each lead decimated to the model's rate, then cropped. `original`: as the published weights want it."""
     sampling_rate_hz: Literal[50, 100, 500] = 100
     """Rate that the model will see, Hz."""
+    missing_leads: Literal["refuse", "zero"] = PreprocessConfig.missing_leads
+    """Recordings that lack leads which cannot be derived: set aside, or given zeros that the model does not see."""
+    attention_mask: Literal["padding", "beats"] = PreprocessConfig.attention_mask
+    """What the model attends to: all that was recorded, or only beats (P to T, found by NeuroKit2; slow)."""
+    min_duration_s: float = PreprocessConfig.min_duration_s
+    """Shorter recordings are set aside, s; what is shorter than a crop of 5 s is padded, and the padding masked."""
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    """When a signal counts as flat, clipped, noisy, ..."""
+    findings: FindingPolicy = "warn"
+    """Findings on signal quality: `keep` them in the table, also `warn` of them in log and report, or `set_aside`
+    recordings with a severe one."""
+    leaks: LeakPolicy = "error"
+    """A patient, or a signal under two names, in two splits: an `error`, `drop` the copies outside of the test (then
+    validation) split, or `keep` them."""
+    salt: str = ""
+    """File, or `env:NAME` of an environment variable, whose content record and patient ids are hashed with."""
     simulated: SimulatedSource = field(default_factory=SimulatedSource)
     """Settings of `--source simulated`."""
     manifest: ManifestSource = field(default_factory=ManifestSource)
     """Settings of `--source manifest`."""
     ptbxl: PtbxlSource = field(default_factory=PtbxlSource)
     """Settings of `--source ptbxl`."""
+    cinc: CincSource = field(default_factory=CincSource)
+    """Settings of `--source cinc`."""
+    ludb: LudbSource = field(default_factory=LudbSource)
+    """Settings of `--source ludb`."""
+    files: FilesSource = field(default_factory=FilesSource)
+    """Settings of `--source files`."""
     shard_size: int = 256
     """Recordings in one shard (one Parquet file, one unit of work)."""
 
@@ -56,47 +89,41 @@ class PrepareConfig:
             raise ConfigError(f"--shard_size: wanted at least 1 recording, got {self.shard_size}")
         if self.source != "simulated" and not self.input:
             raise ConfigError(f"--input: wanted the folder of the {self.source} archive, got nothing; name it")
+        self.preprocess()
 
     def preprocess(self) -> PreprocessConfig:
-        return PreprocessConfig(contract=self.contract, sampling_rate_hz=self.sampling_rate_hz)
+        """The contract that the waveforms will be made under."""
+        return PreprocessConfig(
+            contract=self.contract,
+            sampling_rate_hz=self.sampling_rate_hz,
+            missing_leads=self.missing_leads,
+            attention_mask=self.attention_mask,
+            min_duration_s=self.min_duration_s,
+        )
 
     def chosen_source(self) -> Source:
-        if self.source == "simulated":
-            return self.simulated
-        chosen = self.manifest if self.source == "manifest" else self.ptbxl
-        return replace(chosen, input=files.absolute(self.input))
+        """The source with its input filled in."""
+        chosen = getattr(self, self.source)
+        filled: Source = chosen if self.source == "simulated" else replace(chosen, input=files.absolute(self.input))
+        return filled
 
 
 def prepare(config: PrepareConfig) -> Manifest:
-    """Run the stage. Raises InputError when not one recording could be used."""
+    """Run the stage. Raises InputError when not one recording could be used, or splits leak into one another."""
     source = config.chosen_source()
+    salt = load_salt(config.salt) if config.salt else None
     listing = source.listing()
-    if listing.table.num_rows == 0:
-        raise InputError(f"{config.input or config.source}: wanted at least one recording, the listing has none")
-    preprocess = config.preprocess()
-    # The archive may sit elsewhere next time; what is listed in it is what counts.
-    settings = {name: value for name, value in asdict(cast(Any, source)).items() if name != "input"}
-    described = {
-        "source": {"name": config.source, **settings},
-        "preprocess": preprocess.to_dict(),
-        "shard_size": config.shard_size,
-    }
-    inputs = {"recordings": _listing_fingerprint(listing)}
-    output = begin(config.output, verb="prepare", config=described, inputs=inputs)
+    if salt is not None:
+        listing = hash_ids(listing, salt)
+    output = begin(
+        config.output,
+        verb="prepare",
+        config=_described(config, source, salt),
+        inputs={"recordings": _listing_fingerprint(listing)},
+    )
     if isinstance(output, Manifest):
         return output
-    parts = math.ceil(listing.table.num_rows / config.shard_size)
-    log.info("prepare: %d recordings of %s in %d shards", listing.table.num_rows, config.source, parts)
-    # Workers read their own row group of the listing, so that the driver does not hold a Python object per file.
-    listing_path = files.join(output.directory, LISTING)
-    files.write_table(listing_path, listing.table, row_group_size=config.shard_size)
-    arguments = {
-        "directory": output.directory,
-        "source": source,
-        "preprocess": preprocess,
-        "label_tasks": {name: label_set.task for name, label_set in sorted(listing.label_sets.items())},
-    }
-    run_shards(output, [{"part": part} for part in range(parts)], prepare_shard, work_arguments=arguments)
+    parts = _read_all(config, source, salt, listing, output)
     report = _report(output.directory, parts, listing)
     files.write_json(files.join(output.directory, REPORT), report)
     if report["prepared"] == 0:
@@ -105,67 +132,72 @@ def prepare(config: PrepareConfig) -> Manifest:
             f"{config.input or config.source}: not one of {report['listed']} recordings could be used ({reasons}); "
             f"see {files.join(output.directory, REPORT)}"
         )
+    leaks = settle_leaks(_unfinished(output.directory, parts), config.leaks, label_tasks(listing), config.preprocess())
+    if leaks:
+        report = _report(output.directory, parts, listing) | {"leaks": leaks}
+        files.write_json(files.join(output.directory, REPORT), report)
+    write_page(files.join(output.directory, PAGE), _unfinished(output.directory, parts), report, config.preprocess())
+    if config.findings == "warn":
+        _warn(report)
     facts = {
         "label_sets": {name: asdict(label_set) for name, label_set in listing.label_sets.items()},
         "splits": report["splits"],
         "tags": report["tags"],
         "set_aside": report["set_aside_by_reason"],
+        "findings": report["summary"]["findings"],
     }
     manifest = output.finish(parts=parts, facts=facts)
     # Paths can hold names of people; nothing after this stage needs them.
-    files.delete(listing_path)
+    files.delete(files.join(output.directory, LISTING))
     return manifest
 
 
-def prepare_shard(
-    task: dict[str, Any], *, directory: str, source: Source, preprocess: PreprocessConfig, label_tasks: dict[str, str]
-) -> dict[str, Any]:
-    """Read and preprocess the recordings of one shard; what cannot be used goes into the receipt with its reason."""
-    start = time.monotonic()
-    rows: dict[str, list[Any]] = {name: [] for name in tables.waveform_schema(label_tasks).names}
-    set_aside: list[dict[str, str]] = []
-    recordings = files.read_row_group(files.join(directory, LISTING), task["part"]).to_pylist()
-    for row in recordings:
-        try:
-            recording = source.read(row)
-            waveform = prepare_waveform(standard_12_lead(recording), preprocess)
-        except RecordingError as error:
-            set_aside.append({"record_id": row["record_id"], "reason": error.reason, "detail": str(error)})
-            continue
-        made = {
-            "source_rate_hz": recording.sampling_rate_hz,
-            "counts": waveform.counts.reshape(-1),
-            "offset_mv": waveform.offset_mv,
-            "gain_mv": waveform.gain_mv,
-            "valid_samples": np.full(12, waveform.counts.shape[1], np.int32),
-            "attended_s": None,
-            "findings": [finding.to_dict() for finding in recording.findings],
-        }
-        for name, values in rows.items():
-            values.append(made[name] if name in made else row[name])
-    receipt_facts = {
-        "listed": len(recordings),
-        "set_aside": set_aside,
-        "splits": dict(Counter(rows["split"])),
-        "tags": dict(Counter(tag for tags in rows["tags"] for tag in tags or ())),
-        "seconds": round(time.monotonic() - start, 3),
+def label_tasks(listing: Listing) -> dict[str, str]:
+    """Name of each label set -> its task."""
+    return {name: label_set.task for name, label_set in sorted(listing.label_sets.items())}
+
+
+def _described(config: PrepareConfig, source: Source, salt: bytes | None) -> dict[str, Any]:
+    """Every setting that shapes the table. Where the archive lies is no part of it, nor is the salt itself."""
+    settings = {name: value for name, value in asdict(cast(Any, source)).items() if name != "input"}
+    return {
+        "source": {"name": config.source, **settings},
+        "preprocess": config.preprocess().to_dict(),
+        "quality": asdict(config.quality),
+        "findings": config.findings,
+        "leaks": config.leaks,
+        "salted": hash_id("salt", salt) if salt is not None else None,
+        "shard_size": config.shard_size,
     }
-    return write_part(directory, task["part"], _to_table(rows, label_tasks), **receipt_facts)
 
 
-def _to_table(rows: dict[str, list[Any]], label_tasks: dict[str, str]) -> pa.Table:
-    schema = tables.waveform_schema(label_tasks)
-    columns = []
-    for column in schema:
-        values = rows[column.name]
-        if column.name == "counts":
-            columns.append(tables.to_list_array(values, pa.int16()))
-        elif pa.types.is_fixed_size_list(column.type):
-            kind = column.type.value_type
-            columns.append(tables.to_fixed_list_array(np.array(values, kind.to_pandas_dtype()).reshape(-1, 12), kind))
-        else:
-            columns.append(pa.array(values, column.type))
-    return pa.table(columns, schema=schema)
+def _read_all(config: PrepareConfig, source: Source, salt: bytes | None, listing: Listing, output: StageOutput) -> int:
+    """Prepare every shard that has no receipt yet; returns the number of shards."""
+    parts = math.ceil(listing.table.num_rows / config.shard_size)
+    log.info("prepare: %d recordings of %s in %d shards", listing.table.num_rows, config.source, parts)
+    # Workers read their own row group of the listing, so that the driver does not hold a Python object per file.
+    listing_path = files.join(output.directory, LISTING)
+    files.write_table(listing_path, listing.table, row_group_size=config.shard_size)
+    work = {
+        "directory": output.directory,
+        "source": source,
+        "preprocess": config.preprocess(),
+        "quality": config.quality,
+        "policy": config.findings,
+        "label_tasks": label_tasks(listing),
+        "salt": salt,
+    }
+    run_shards(output, [{"part": part} for part in range(parts)], ShardWork, work_arguments=work)
+    return parts
+
+
+def _warn(report: dict[str, Any]) -> None:
+    """One line per kind of finding that is more than a note."""
+    for kind, counts in sorted(report["summary"]["findings"].items()):
+        warned = {severity: counts[severity] for severity in ("severe", "warning") if counts.get(severity)}
+        if warned:
+            described = ", ".join(f"{count} {severity}" for severity, count in warned.items())
+            log.warning("prepare: %s: %s of %d recordings", kind, described, report["prepared"])
 
 
 def _listing_fingerprint(listing: Listing) -> str:
@@ -197,8 +229,7 @@ class _HashSink:
 
 def _report(directory: str, parts: int, listing: Listing) -> dict[str, Any]:
     """What was read and what was not, summed over the receipts of all shards."""
-    manifest = Manifest(directory=directory, verb="prepare", config={}, inputs={}, fingerprint="", rows=0, parts=parts)
-    receipts = manifest.receipts()
+    receipts = _unfinished(directory, parts).receipts()
     set_aside = [entry for receipt in receipts for entry in receipt["set_aside"]]
     unlisted = [{"record_id": thing, "reason": "not listed", "detail": reason} for thing, reason in listing.dropped]
     splits: Counter[str] = sum((Counter(receipt["splits"]) for receipt in receipts), Counter())
@@ -208,10 +239,17 @@ def _report(directory: str, parts: int, listing: Listing) -> dict[str, Any]:
         "prepared": sum(receipt["rows"] for receipt in receipts),
         "set_aside_by_reason": dict(Counter(entry["reason"] for entry in set_aside + unlisted)),
         "set_aside": set_aside + unlisted,
+        "left_out": listing.left_out,
         "splits": dict(splits),
         "tags": dict(tags),
         "core_seconds": round(sum(receipt["seconds"] for receipt in receipts), 1),
+        "summary": merge(receipt["summary"] for receipt in receipts),
     }
+
+
+def _unfinished(directory: str, parts: int) -> Manifest:
+    """The shards of a directory that has no manifest yet, to read them by."""
+    return Manifest(directory=directory, verb="prepare", config={}, inputs={}, fingerprint="", rows=0, parts=parts)
 
 
 def label_sets_of(waveforms: Manifest) -> dict[str, LabelSet]:

@@ -27,7 +27,7 @@ from hubert_ecg.storage import files
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 PARTS = "parts"
@@ -74,9 +74,13 @@ class StageOutput:
         names = files.list_names(files.join(self.directory, PARTS))
         return {int(name[5:10]) for name in names if name.startswith("part-") and name.endswith(".json")}
 
+    def receipts(self, parts: int) -> list[dict[str, Any]]:
+        """The receipts of all shards, once they are finished, in order."""
+        return [files.read_json(_receipt(self.directory, i)) for i in range(parts)]
+
     def finish(self, *, parts: int, facts: dict[str, Any], content: Iterable[str] = ()) -> Manifest:
         """Write the manifest. `content` are digests of what the directory holds besides its shards."""
-        receipts = [files.read_json(_receipt(self.directory, i)) for i in range(parts)]
+        receipts = self.receipts(parts)
         digests = [receipt["sha256"] for receipt in receipts] + sorted(content)
         manifest = Manifest(
             directory=self.directory,

@@ -2,12 +2,15 @@
 
     config.json         architecture, as transformers writes it, with label names and the preprocessing contract
     model.safetensors   weights, float32
+    README.md           the model card
     checkpoint.json     written last: what it is, thresholds, provenance, licence, the weights' fingerprint
 
-Also read are the published forms: a Hugging Face directory (without `checkpoint.json`), and the original's `.pt` files.
+Also read are the published forms: a Hugging Face directory (without `checkpoint.json`), here or on the hub, and the
+original's `.pt` files.
 Reading is strict: a missing, unexpected or mis-shaped weight is an error that lists them all.
 """
 
+import copy
 import json
 import logging
 import os
@@ -22,7 +25,9 @@ from safetensors import SafetensorError
 from hubert_ecg.errors import CheckpointError
 from hubert_ecg.models import HubertECG, HubertECGClassifier
 from hubert_ecg.models.config import HubertECGConfig, Task
-from hubert_ecg.storage import files
+from hubert_ecg.storage import files, hub
+from hubert_ecg.storage.artifact import code_version
+from hubert_ecg.storage.card import CARD, model_card
 from hubert_ecg.storage.legacy import read_legacy
 from hubert_ecg.storage.weights import ENCODER, Kind, architecture, canonical, check_fit, fingerprint, kind_of
 
@@ -34,6 +39,7 @@ CONFIG, WEIGHTS, INFO = "config.json", "model.safetensors", "checkpoint.json"
 PUBLISHED_CONTRACT = {"contract": "original"}
 PUBLISHED_LICENCE = "CC-BY-NC-4.0"
 """Of the published weights; it travels with whatever is made from them."""
+NOT_STATED = "not stated"
 
 _WRITER = "hubert-ecg"
 """Marks weights written here: without `checkpoint.json` beside them they are half a checkpoint."""
@@ -57,8 +63,8 @@ class CheckpointInfo:
     """How scores become calibrated probabilities; None: they have not been calibrated."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where the model comes from: fingerprints of data and parent, codebooks, code version."""
-    licence: str = "not stated"
-    """Terms of use of the weights, an SPDX identifier where there is one."""
+    licence: str = NOT_STATED
+    """Terms of use of the weights, an SPDX identifier where there is one. Not stated: that of the model's origin."""
     fingerprint: str = ""
     """16 hex digits over the weights; filled in by `save_checkpoint`."""
     format_version: int = FORMAT_VERSION
@@ -76,6 +82,11 @@ class CheckpointInfo:
                 f"checkpoint: wanted one threshold for each of {len(self.label_names)} labels, "
                 f"got {len(self.thresholds)}"
             )
+
+    @property
+    def labels_are_named(self) -> bool:
+        """Whether the label names mean something, rather than number the outputs of a model that came without any."""
+        return self.label_names != placeholder_names(len(self.label_names))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value, which `from_json` turns back."""
@@ -101,9 +112,26 @@ class CheckpointInfo:
 Model = HubertECG | HubertECGClassifier
 
 
+def placeholder_names(num_labels: int) -> tuple[str, ...]:
+    """What the outputs of a classifier are called whose labels nobody has named."""
+    return tuple(f"label_{index}" for index in range(num_labels))
+
+
+def check_diagnoses(info: CheckpointInfo, place: str) -> None:
+    """CheckpointError unless the outputs of a checkpoint may be shown to people as diagnoses."""
+    if info.kind != "classifier":
+        _check_kind("ssl", "classifier", place)
+    if not info.labels_are_named:
+        raise CheckpointError(
+            f"{place}: wanted a classifier that knows what its outputs mean, got one with {len(info.label_names)} "
+            f"outputs without names; name them with jobs.convert --input ... --labels names.csv"
+        )
+
+
 def save_checkpoint(directory: str | os.PathLike[str], model: Model, info: CheckpointInfo) -> CheckpointInfo:
     """Write a checkpoint directory, complete or recognisably not; returns `info` with the fingerprint of the weights.
 
+    The licence of what the model was made from and the code version are put in where `info` does not state them.
     Raises CheckpointError when model and info do not belong together.
     """
     place = files.absolute(directory)
@@ -111,7 +139,10 @@ def save_checkpoint(directory: str | os.PathLike[str], model: Model, info: Check
     if info.kind != kind:
         raise CheckpointError(f"{place}: wanted info of a {kind} checkpoint for this model, got {info.kind}")
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config |= {"architectures": [type(model).__name__], "dtype": "float32", "preprocessing": info.preprocessing}
+    if info.licence == NOT_STATED and model.config.licence:
+        info = replace(info, licence=model.config.licence)
+    info = replace(info, provenance={"code": code_version()} | info.provenance)
+    config |= {"architectures": [type(model).__name__], "dtype": "float32"} | _carried(info)
     if isinstance(model, HubertECGClassifier):
         _check_labels(info.label_names, model.config.num_labels, place)
         config |= _label_fields(info.label_names) | {"task": info.task}
@@ -121,8 +152,21 @@ def save_checkpoint(directory: str | os.PathLike[str], model: Model, info: Check
     files.write_json(files.join(place, CONFIG), config)
     data = safetensors.torch.save(weights, metadata={"format": "pt", "writer": _WRITER})
     files.write_bytes(files.join(place, WEIGHTS), data)
+    files.write_bytes(files.join(place, CARD), model_card(info, model.config).encode())
     files.write_json(files.join(place, INFO), info.to_json())
     return info
+
+
+def export_huggingface(directory: str | os.PathLike[str], model: Model, info: CheckpointInfo) -> None:
+    """Write a plain Hugging Face directory: what transformers itself writes, and the model card."""
+    place = files.absolute(directory)
+    config = copy.deepcopy(model.config)
+    for name, value in (_carried(info) | {"architectures": [type(model).__name__], "dtype": "float32"}).items():
+        setattr(config, name, value)
+    files.write_bytes(files.join(place, CONFIG), config.to_json_string(use_diff=False).encode())
+    data = safetensors.torch.save(canonical(model.state_dict()), metadata={"format": "pt"})
+    files.write_bytes(files.join(place, WEIGHTS), data)
+    files.write_bytes(files.join(place, CARD), model_card(info, model.config).encode())
 
 
 def load_checkpoint(
@@ -130,14 +174,16 @@ def load_checkpoint(
 ) -> tuple[Any, CheckpointInfo]:
     """The model (HubertECG or HubertECGClassifier, on the CPU, in evaluation mode) and what its checkpoint carries.
 
-    `place` is a directory of ours, a Hugging Face directory, or a `.pt` file of the original project. `label_names`
-    names the outputs of a published classifier, which has none (`label_0`, ... otherwise).
+    `place` is a directory of ours, a Hugging Face directory, a hub id (`owner/name` or `owner/name@revision`), or a
+    `.pt` file of the original project. `label_names` names the outputs of a published classifier, which has none
+    (`label_0`, ... otherwise).
 
     Raises CheckpointError when there is no checkpoint, when it is unfinished, damaged, or not of the kind expected,
     when a `.pt` file names anything suspicious, and when weights, configuration and label names do not fit.
     """
-    place = files.absolute(place)
+    place, origin = _locate(place)
     stored = _read_pickle(place) if _is_pickle(place) else _read_directory(place)
+    stored = replace(stored, provenance=stored.provenance | origin)
     kind = kind_of(stored.weights)
     _check_kind(kind, expect, place)
     config = architecture(stored.config, stored.weights, place)
@@ -146,7 +192,8 @@ def load_checkpoint(
         info = _with_labels(info, label_names, stored, config, place)
         for name, value in (_label_fields(info.label_names) | {"task": info.task}).items():
             setattr(config, name, value)
-    config.preprocessing = info.preprocessing
+    for name, value in _carried(info).items():
+        setattr(config, name, value)
     with torch.device("meta"):  # Nothing is drawn or allocated for weights that are about to be replaced.
         model = HubertECGClassifier(config) if kind == "classifier" else HubertECG(config)
     weights = _with_mask_token(stored.weights, config, kind)
@@ -163,11 +210,23 @@ def load_checkpoint(
 
 def load_info(place: str | os.PathLike[str]) -> CheckpointInfo:
     """What a checkpoint carries. Reads no weights, except of published forms, whose fingerprint is nowhere written."""
-    path = files.absolute(place)
+    path, _ = _locate(place)
     if _is_pickle(path) or not files.exists(files.join(path, INFO)):
         return load_checkpoint(path)[1]
     _check_complete(path)
     return CheckpointInfo.from_json(_read_json(files.join(path, INFO)), files.join(path, INFO))
+
+
+def _locate(place: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
+    """The absolute path of a checkpoint, downloaded if it is on the hub, and what is to be said of its origin."""
+    if isinstance(place, str) and hub.is_hub_id(place):
+        return hub.download(place)
+    return files.absolute(place), {}
+
+
+def _carried(info: CheckpointInfo) -> dict[str, Any]:
+    """What the model's own configuration carries of the info, so that it is not lost on the way through other tools."""
+    return {"preprocessing": info.preprocessing, "licence": None if info.licence == NOT_STATED else info.licence}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,9 +304,9 @@ def _published_info(stored: _Stored, config: HubertECGConfig, kind: Kind) -> Che
         kind=kind,
         preprocessing=own or PUBLISHED_CONTRACT | rate,
         task=getattr(config, "task", None),
-        label_names=tuple(f"label_{index}" for index in range(config.num_labels)) if kind == "classifier" else (),
+        label_names=placeholder_names(config.num_labels) if kind == "classifier" else (),
         provenance=stored.provenance,
-        licence="not stated" if own else PUBLISHED_LICENCE,
+        licence=config.licence or (NOT_STATED if own else PUBLISHED_LICENCE),
     )
 
 
@@ -259,7 +318,7 @@ def _with_labels(
     known = tuple(str(names[index]) for index in sorted(names, key=int))
     if stored.info is None and len(known) == config.num_labels and known[0] != "LABEL_0":
         info = replace(info, label_names=known)
-    named = stored.info is not None or info.label_names == known
+    named = info.labels_are_named and (stored.info is not None or info.label_names == known)
     if given is not None and named and tuple(given) != info.label_names:
         raise CheckpointError(
             f"{place}: has label names of its own, {', '.join(info.label_names)}, and other ones were given: "

@@ -38,6 +38,9 @@ WAVEFORM_COLUMNS = {
     # [2 * span] starts and ends in seconds of what the model may attend to; null: everything that was recorded.
     "attended_s": pa.list_(pa.float32()),
     "findings": pa.list_(FINDING),
+    # What tells the same signal under two names: see datasets/duplicates.py.
+    "content_hash": pa.binary(),
+    "signature": pa.binary(),
 }
 LABEL_PREFIX = "labels."
 

@@ -1,0 +1,1 @@
+"""Speed and memory figures; each module is one script: `python -m benchmarks.NAME`."""
