@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from jobs.cli import parse
+from jobs.prepare import spelled_out
 from jobs.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,17 +35,25 @@ def settings_of(kind: Any, prefix: str = "") -> set[str]:
     return names
 
 
-def shell_commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+def flags_of(verb: str) -> set[str]:
+    """All flags of a job; those of a source of recordings also go by their short names."""
+    names = settings_of(config_class(verb))
+    short = {name.split(".", 1)[1] for name in names if "." in name} if verb == "prepare" else set()
+    return names | short | {"help", "config", "print_config"}
+
+
+def shell_commands(kind: str = "bash") -> list[str]:
+    """`bash` blocks can be run one by one; the others hold names of the reader's own."""
+    blocks = re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.startswith("python -m jobs.")]
 
 
-@pytest.mark.parametrize("command", shell_commands())
+@pytest.mark.parametrize("command", shell_commands() + shell_commands("text"))
 def test_every_command_parses(command: str) -> None:
     _, _, job, *arguments = shlex.split(command)
     verb = job.removeprefix("jobs.")
     if verb in STAGES | {"sample"}:
-        parse(verb, config_class(verb), arguments)
+        parse(verb, config_class(verb), spelled_out(arguments) if verb == "prepare" else arguments)
     else:
         assert (ROOT / "jobs" / f"{verb}.py").exists()
 
@@ -69,7 +78,7 @@ def test_every_flag_that_is_mentioned_exists() -> None:
     for verb, rest in re.findall(r"jobs\.(\w+)((?: [^`|\n]*)?)", README):
         if verb not in STAGES:
             continue
-        known = settings_of(config_class(verb)) | {"help", "config", "print_config"}
+        known = flags_of(verb)
         for flag in re.findall(r"--([a-z_.]+)", rest):
             assert flag in known, f"jobs.{verb} --{flag}"
             mentioned += 1
