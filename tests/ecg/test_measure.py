@@ -181,8 +181,16 @@ def test_no_rate_without_an_ecg(case: str) -> None:
     assert all(m.value is None for m in _all(measured))
 
 
+@pytest.mark.parametrize("num_leads", [1, 2, 4])
+def test_weak_noise_in_a_few_leads_has_no_rate(num_leads: int) -> None:
+    for seed in range(8):
+        samples = np.random.default_rng(seed).normal(0, 0.05, (num_leads, 5000)).astype(np.float32)
+        measured = measure(Recording(samples=samples, sampling_rate_hz=500, lead_names=STANDARD_LEADS[:num_leads]))
+        assert measured.heart_rate.value is None
+
+
 def test_one_lead_alone_is_measured() -> None:
-    recording, truth = simulate_condition(["NORM"], seed=1)
+    recording, truth = simulate_condition(["NORM"], seed=0)
     measured = measure(replace(recording, samples=recording.samples[1:2], lead_names=("II",)))
     assert measured.heart_rate.value == pytest.approx(truth.heart_rate_bpm, abs=1)
     assert measured.qt.value == pytest.approx(truth.qt_ms, abs=30)
