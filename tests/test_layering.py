@@ -13,7 +13,7 @@ LAYERS = [
     {"errors"},
     {"ecg"},
     {"formats", "clustering", "evaluation", "models"},
-    {"storage"},
+    {"storage", "autoload"},
     {"datasets", "training", "predictor"},
     {"pipeline"},
     {"tune_spaces"},

@@ -1,14 +1,12 @@
-"""The pre-training model and the classifier, in the Hugging Face form.
+"""The pre-training model and the classifier, in the Hugging Face form; each name is imported when it is first used."""
 
-Importing this package makes `AutoConfig` and `AutoModel` know both, so that `AutoModel.from_pretrained` reads what
-`save_pretrained` wrote.
-"""
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
-
-from hubert_ecg.models.classifier import HubertECGClassifier
-from hubert_ecg.models.config import HubertECGClassifierConfig, HubertECGConfig, model_config
-from hubert_ecg.models.ssl import HubertECG, HubertECGEncoder
+if TYPE_CHECKING:
+    from hubert_ecg.models.classifier import HubertECGClassifier
+    from hubert_ecg.models.config import HubertECGClassifierConfig, HubertECGConfig, model_config
+    from hubert_ecg.models.ssl import HubertECG, HubertECGEncoder
 
 __all__ = [
     "HubertECG",
@@ -19,8 +17,17 @@ __all__ = [
     "model_config",
 ]
 
-AutoConfig.register("hubert_ecg", HubertECGConfig, exist_ok=True)
-AutoConfig.register("hubert_ecg_classification", HubertECGClassifierConfig, exist_ok=True)
-AutoModel.register(HubertECGConfig, HubertECG, exist_ok=True)
-AutoModel.register(HubertECGClassifierConfig, HubertECGClassifier, exist_ok=True)
-AutoModelForSequenceClassification.register(HubertECGClassifierConfig, HubertECGClassifier, exist_ok=True)
+_MODULES = {
+    "HubertECG": "ssl",
+    "HubertECGEncoder": "ssl",
+    "HubertECGClassifier": "classifier",
+    "HubertECGClassifierConfig": "config",
+    "HubertECGConfig": "config",
+    "model_config": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'hubert_ecg.models' has no attribute {name!r}")
+    return getattr(import_module(f"hubert_ecg.models.{_MODULES[name]}"), name)

@@ -11,6 +11,7 @@ from transformers import HubertConfig
 
 from hubert_ecg.ecg.tokens import CONV_STEMS, TokenGrid
 from hubert_ecg.errors import ConfigError
+from hubert_ecg.models.registration import register_models
 
 Size = Literal["tiny", "small", "base", "large"]
 Head = Literal["linear", "mlp", "label_embedding"]
@@ -92,11 +93,15 @@ class HubertECGConfig(HubertConfig):
     are unmasked, wherever they lie, which is what leads padded one by one need (ours)."""
     preprocessing: dict[str, Any] | None = None
     """The preprocessing contract of the model's input, as a checkpoint carries it. None: that of the published ones."""
+    licence: str | None = None
+    """Terms of use of the weights; it travels with what is made from them. None: not stated."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.vocab_sizes = list(self.vocab_sizes)
         self.ensemble_length = len(self.vocab_sizes)
         super().__post_init__(**kwargs)
+        # Whoever makes a configuration may hand it to AutoModel next.
+        register_models()
 
     @property
     def token_grid(self) -> TokenGrid:

@@ -22,6 +22,9 @@ class SpectralPositionalConv(nn.Module):
 
     def forward(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
         conv = self.conv
+        if torch.compiler.is_compiling():  # Neither compilers nor exchange formats handle complex numbers.
+            position_BDT = conv(hidden_BTD.transpose(1, 2))[..., : hidden_BTD.shape[1]]
+            return self.activation(position_BDT).transpose(1, 2)
         position_BDT = correlate(hidden_BTD.transpose(1, 2), conv.weight, groups=conv.groups)
         return self.activation(position_BDT + conv.bias[:, None]).transpose(1, 2)
 

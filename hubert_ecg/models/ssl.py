@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.config import HubertECGConfig
+from hubert_ecg.models.cpu import tune_for_cpu
 from hubert_ecg.models.positional import SpectralPositionalConv
 
 TEMPERATURE = 0.1
@@ -34,6 +35,7 @@ class HubertECGEncoder(HubertModel):
             # HubertModel leaves the mask token out where masking is switched off; published classifiers hold it all
             # the same, and pre-training can then go on from any checkpoint.
             self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size).uniform_())
+        tune_for_cpu(self)
 
     def encode(
         self,

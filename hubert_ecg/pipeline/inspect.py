@@ -13,6 +13,8 @@ WHAT = {
     "pretrain": "self-supervised checkpoint",
     "finetune": "classifier",
     "evaluate": "evaluation of a classifier",
+    "convert": "converted checkpoint",
+    "export": "exported graph with its labels and preprocessing",
 }
 
 

@@ -139,6 +139,21 @@ def test_padding_does_not_reach_other_tokens_through_attention() -> None:
     assert not torch.allclose(model.encode(other).last_hidden_state[:, :46], changed)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("rule", ["prefix", "majority"])
+def test_both_forms_of_attention_agree_on_padded_input(rule: str) -> None:
+    model = tiny(token_mask_rule=rule)
+    assert model.config._attn_implementation == "sdpa"
+    mask = torch.ones(2, 12, 500)
+    mask[1, :, 350:] = 0
+    fused = model.encode(ecgs(), attention_mask=mask).last_hidden_state
+    model.set_attn_implementation("eager")
+    plain = model.encode(ecgs(), attention_mask=mask).last_hidden_state
+    counting = model.token_mask(mask, 93)
+    assert not counting.all()
+    torch.testing.assert_close(fused[counting], plain[counting])
+
+
 def test_new_codebooks_keep_the_encoder_and_the_projections() -> None:
     model = tiny()
     projections = [projection.weight.clone() for projection in model.final_proj]

@@ -1,8 +1,6 @@
 """Checkpoints: every published form reproduces the original's numbers; round trips; and each way of being broken."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, load_info, save_checkpoint
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
-REPOSITORY = Path(__file__).resolve().parents[2]
 LABELS = ("NORM", "AFIB", "CLBBB")
 CONTRACT = {"contract": "ours", "low_hz": 0.05}
 SSL_FILES = ["ssl_hf", "hubert_1_iteration_1_tiny.pt"]
@@ -155,7 +152,8 @@ def test_pretraining_round_trip(tmp_path: Path) -> None:
     again, info = load_checkpoint(tmp_path, expect="ssl")
     assert info == saved == load_info(tmp_path)
     assert info.fingerprint
-    assert replace(info, fingerprint="") == ssl_info()
+    assert set(info.provenance) == {"inputs", "code"}
+    assert replace(info, fingerprint="", provenance=ssl_info().provenance) == ssl_info()
     for ours, theirs in zip(*(m.logits(m.encode(ecgs()).last_hidden_state) for m in (model, again)), strict=True):
         assert torch.equal(ours, theirs)
     assert all(parameter.requires_grad for parameter in again.parameters())
@@ -183,22 +181,6 @@ def test_a_loaded_model_trains_on(tmp_path: Path) -> None:
     optimiser.step()
     assert save_checkpoint(tmp_path / "next", model, info).fingerprint != info.fingerprint
     assert (tmp_path / "model.safetensors").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_plain_transformers_reads_our_directory_in_a_process_of_its_own(tmp_path: Path) -> None:
-    model = classifier()
-    save_checkpoint(tmp_path, model, classifier_info())
-    script = (
-        "import sys, torch, transformers, hubert_ecg.models\n"
-        "model = transformers.AutoModel.from_pretrained(sys.argv[1]).eval()\n"
-        "ecgs = torch.randn(2, 12, 500, generator=torch.Generator().manual_seed(1))\n"
-        "print(model(ecgs).logits.tolist())\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, cwd=REPOSITORY
-    )
-    torch.testing.assert_close(torch.tensor(json.loads(result.stdout)), model(ecgs()).logits.detach())
 
 
 def test_every_weight_that_does_not_fit_is_listed(tmp_path: Path) -> None:
