@@ -16,7 +16,7 @@ from jobs.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-STAGES = {"prepare", "dump", "cluster", "label", "pretrain", "finetune", "evaluate"}
+STAGES = {"prepare", "dump", "cluster", "label", "pretrain", "finetune", "evaluate", "convert", "export"}
 
 
 def config_class(verb: str) -> Any:
