@@ -5,6 +5,8 @@ from jobs.cli import run_job
 
 
 def next_command(c: ClusterConfig) -> str:
+    if c.evaluate is not None:
+        return f"see {c.output}/quality.csv and {c.output}/quality.png"
     return f"python -m jobs.label --waveforms W --codebooks '[{c.output}/k{c.ks[0]}]' --output L"
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from hubert_ecg.clustering.kmeans import nearest, normalise_rows, squared_distances
+from hubert_ecg.clustering.nearest import Finder, normalise_rows, squared_distances
 from hubert_ecg.errors import ConfigError, InputError
 
 MAX_CLUSTERS = 65_535
@@ -80,6 +80,10 @@ class Codebook:
                 digest.update(np.ascontiguousarray(vector, "<f4").tobytes())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def _finder(self) -> Finder:
+        return Finder.of(self.centroids)
+
     def normalise(self, rows: np.ndarray) -> np.ndarray:
         """Rows [..., column] into the space of the centroids, float32.
 
@@ -104,12 +108,12 @@ class Codebook:
     def assign(self, rows: np.ndarray) -> np.ndarray:
         """Rows [..., column], not normalised -> codes [...] uint16, the nearest centroid after normalisation."""
         flat = self.normalise(rows).reshape(-1, self.dim)
-        return nearest(flat, self.centroids).astype(np.uint16).reshape(rows.shape[:-1])
+        return self._finder.nearest(flat).astype(np.uint16).reshape(rows.shape[:-1])
 
     def assign_with_distances(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `assign`, with the squared distance of each normalised row to its centroid, [...] float32."""
         flat = self.normalise(rows).reshape(-1, self.dim)
-        labels = nearest(flat, self.centroids)
+        labels = self._finder.nearest(flat)
         distances = squared_distances(flat, self.centroids, labels)
         return labels.astype(np.uint16).reshape(rows.shape[:-1]), distances.reshape(rows.shape[:-1])
 

@@ -1,44 +1,39 @@
-"""cluster: a feature table -> one codebook per number of clusters, by mini-batch k-means over Ray tasks."""
+"""cluster: a feature table -> one codebook per number of clusters, judged; or codebooks judged on other tables."""
 
 import logging
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from hubert_ecg.clustering import quality
-from hubert_ecg.clustering.codebook import Codebook, normalise_with
-from hubert_ecg.clustering.kmeans import (
-    KMeansConfig,
-    KMeansState,
-    PartialSums,
-    block_sums,
-    kmeans_plus_plus,
-    lloyd_update,
-    merge,
-    minibatch_update,
-    nearest,
-    reseed_dead,
-    squared_distances,
-)
+from hubert_ecg.clustering.codebook import Codebook, Normalisation
+from hubert_ecg.clustering.kmeans import KMeansConfig
 from hubert_ecg.errors import ConfigError, InputError
-from hubert_ecg.pipeline.ray_cluster import available
-from hubert_ecg.storage import files, tables
-from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
-from hubert_ecg.storage.codebooks import load_codebook, save_codebook
+from hubert_ecg.pipeline.codebook_choice import named_codebooks, of_one_normalisation, table_of
+from hubert_ecg.pipeline.judge import Labels, judge
+from hubert_ecg.pipeline.kmeans_fit import Fitted, advance, finish
+from hubert_ecg.pipeline.kmeans_rows import Rows, all_sums, scan
+from hubert_ecg.pipeline.quality_table import elbows, quality_table, write_quality
+from hubert_ecg.pipeline.ray_cluster import start_ray
+from hubert_ecg.storage import files
+from hubert_ecg.storage.artifact import Manifest, StageOutput, begin, open_artifact, write_part
+from hubert_ecg.storage.codebooks import delete_states, load_states, save_codebook, save_states
 
 log = logging.getLogger(__name__)
+
+SET_ASIDE = "set_aside.json"
+"""Beside the codebooks: recordings with rows that are not finite, and how many rows each."""
+SHOWN = 20
+"""Recordings named in the manifest; the file beside the codebooks names all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Fit codebooks to a feature table."""
+    """Fit codebooks to a feature table and judge them, or judge codebooks that are there."""
 
-    features: str
-    """Feature table F, the output of jobs.dump."""
+    features: list[str] | str
+    """Feature table F, the output of jobs.dump; with --evaluate also several, such as "[F4, F8]"."""
     output: str
-    """Directory to write the codebooks to: K/k100, K/k200, ..."""
+    """Directory to write the codebooks and their quality to: K/k100, K/k200, ..., K/quality.csv, K/quality.png."""
     num_clusters: list[int] | None = None
     """Numbers of clusters, such as "[100]" or "[100, 200, 500]"."""
     start: int | None = None
@@ -47,23 +42,66 @@ class ClusterConfig:
     """the last (included),"""
     step: int | None = None
     """and the step between them."""
-    normalisation: Literal["l2", "standardise", "none"] = "l2"
+    evaluate: list[str] | str | None = None
+    """Fit nothing, but judge these codebooks on --features: folders such as K/k100, or outputs of jobs.cluster for all
+    codebooks in them. Each is judged on the table of its own descriptor, layer and checkpoint."""
+    normalisation: Normalisation = "l2"
     """What is done to a row before distances are measured; the codebook carries it and does it again when applied."""
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
     """Settings of the fit."""
+    waveforms: str | None = None
+    """Waveform table W that the features were dumped from: compare clusters with its labels,"""
+    label_set: str | None = None
+    """those of this set."""
+    silhouette_rows: int = 5_000
+    """Rows in the sample that the silhouette is taken of; its cost grows with their square."""
+    batches_mb: int = 512
+    """Rows of coming mini-batches held in Ray's shared memory at a time, MB; more means fewer reads of the table. The
+    result is the same."""
+    save_interval_s: float = 30.0
+    """Seconds between two saved states, from which a run that was killed goes on."""
 
     def __post_init__(self) -> None:
         ranged = [self.start, self.end, self.step]
-        if (self.num_clusters is None) == any(value is None for value in ranged):
+        if self.evaluate is not None:
+            if self.num_clusters is not None or any(value is not None for value in ranged):
+                raise ConfigError("--evaluate: judges codebooks that are there; leave out --num_clusters and ranges")
+        elif (self.num_clusters is None) == any(value is None for value in ranged):
             raise ConfigError('--num_clusters: wanted "[100]" or all of --start, --end and --step, got both or neither')
-        if not self.ks or min(self.ks) < 2 or len(set(self.ks)) < len(self.ks):
+        elif not self.ks or min(self.ks) < 2 or len(set(self.ks)) < len(self.ks):
             raise ConfigError(f"--num_clusters: wanted different numbers of at least 2, got {self.ks}")
+        elif len(self.tables) != 1:
+            raise ConfigError(f"--features: wanted one table to fit to, got {len(self.tables)}; choose one")
+        elif max(self.ks) > self.kmeans.seeding_rows:
+            raise ConfigError(
+                f"--kmeans.seeding_rows: wanted at least {max(self.ks)}, as many as clusters, got "
+                f"{self.kmeans.seeding_rows}"
+            )
+        if not self.tables:
+            raise ConfigError("--features: wanted at least one table, got none")
+        if (self.waveforms is None) != (self.label_set is None):
+            raise ConfigError("--waveforms and --label_set: wanted both, to compare clusters with labels, or neither")
+        for name in ("silhouette_rows", "batches_mb"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name}: wanted at least 1, got {getattr(self, name)}")
+        if self.save_interval_s < 0:
+            raise ConfigError(f"--save_interval_s: wanted 0 or more, got {self.save_interval_s}")
+
+    @property
+    def tables(self) -> list[str]:
+        """All feature tables."""
+        return [self.features] if isinstance(self.features, str) else self.features
+
+    @property
+    def judged(self) -> list[str]:
+        """All folders of --evaluate."""
+        return [self.evaluate] if isinstance(self.evaluate, str) else self.evaluate or []
 
     @property
     def ks(self) -> list[int]:
-        """All numbers of clusters to fit."""
-        if self.num_clusters is not None:
-            return self.num_clusters
+        """All numbers of clusters to fit; none when codebooks are only judged."""
+        if self.num_clusters is not None or self.evaluate is not None:
+            return self.num_clusters or []
         assert self.start is not None
         assert self.end is not None
         assert self.step is not None
@@ -72,196 +110,177 @@ class ClusterConfig:
 
 def cluster(config: ClusterConfig) -> Manifest:
     """Run the stage."""
-    features = open_artifact(config.features, verb="dump", role="--features")
-    described = {"num_clusters": config.ks, "normalisation": config.normalisation, "kmeans": asdict(config.kmeans)}
-    output = begin(config.output, verb="cluster", config=described, inputs={"features": features.fingerprint})
+    tables = [open_artifact(path, verb="dump", role="--features") for path in config.tables]
+    waveforms = None
+    if config.waveforms is not None:
+        waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
+    labels = [_labels(config, waveforms, features) for features in tables]
+    if config.evaluate is not None:
+        return _evaluate(config, tables, labels)
+    return _fit(config, tables[0], labels[0])
+
+
+def _fit(config: ClusterConfig, features: Manifest, labels: Labels | None) -> Manifest:
+    most = features.rows * features.facts["tokens_per_crop"]
+    _refuse_too_few(features, most, config)
+    described = {
+        "num_clusters": config.ks,
+        "normalisation": config.normalisation,
+        "kmeans": asdict(config.kmeans),
+        **_judging(config),
+    }
+    output = begin(config.output, verb="cluster", config=described, inputs=_inputs({"features": features}, labels))
     if isinstance(output, Manifest):
         return output
-    rows = Rows.load(features, config.normalisation)
-    log.info("cluster: %d rows of %d numbers, K = %s", rows.total, features.facts["dim"], config.ks)
-    if rows.total < max(config.ks):
+    start_ray()
+    rows = scan(features, config.normalisation)
+    _refuse_too_few(features, rows.total, config)
+    log.info("cluster: %s rows of %d numbers, K = %s", f"{rows.total:,}", rows.dim, config.ks)
+    fitted = _fit_states(config, output, rows)
+    books = {f"k{k}": _codebook(rows, of_k) for k, of_k in fitted.items()}
+    for name, book in books.items():
+        save_codebook(files.join(output.directory, name), book)
+    figures = judge(
+        rows,
+        [of_k.centroids for of_k in fitted.values()],
+        [of_k.everything for of_k in fitted.values()],
+        labels=labels,
+        silhouette_rows=config.silhouette_rows,
+        seed=config.kmeans.seed,
+    )
+    described_books = [
+        _described(name, book) | {"steps": of_k.state.step}
+        for (name, book), of_k in zip(books.items(), fitted.values(), strict=True)
+    ]
+    fingerprints = {name: book.fingerprint for name, book in books.items()}
+    manifest = _finish(output, fingerprints, [a | b for a, b in zip(described_books, figures, strict=True)], [rows])
+    delete_states(output.directory)
+    return manifest
+
+
+def _fit_states(config: ClusterConfig, output: StageOutput, rows: Rows) -> dict[int, Fitted]:
+    """The fits, taken up where an earlier run left them, saved every so often."""
+    states = found = load_states(output.directory)
+    if found:
+        steps = ", ".join(f"K = {k} at step {state.step}" for k, state in found.items())
+        log.info("cluster: going on from %s", steps)
+    last = time.monotonic()
+    for states in advance(rows, config.ks, config.kmeans, found, batches_mb=config.batches_mb):
+        if time.monotonic() - last >= config.save_interval_s:
+            save_states(output.directory, states)
+            last = time.monotonic()
+    return finish(rows, {k: states[k] for k in config.ks})
+
+
+def _evaluate(config: ClusterConfig, tables: list[Manifest], labels: list[Labels | None]) -> Manifest:
+    """Judge codebooks that are there, each on the table it fits."""
+    books = dict(named_codebooks(config.judged))
+    places = {name: table_of(name, book, tables) for name, book in books.items()}
+    inputs = {f"codebook {name}": book.fingerprint for name, book in books.items()}
+    numbered = {"features" if len(tables) == 1 else f"features {n}": table for n, table in enumerate(tables, start=1)}
+    output = begin(
+        config.output,
+        verb="cluster",
+        config={"evaluate": sorted(books), "seed": config.kmeans.seed, **_judging(config)},
+        inputs=_inputs(numbered, labels[0]) | inputs,
+    )
+    if isinstance(output, Manifest):
+        return output
+    start_ray()
+    figures, scanned = [], []
+    for group in of_one_normalisation(books, places):
+        place, first = places[group[0]], books[group[0]]
+        rows = scan(tables[place], first.normalisation, mean=first.mean, std=first.std)
+        _refuse_too_few(tables[place], rows.total, config)
+        scanned.append(rows)
+        centroids = [books[name].centroids for name in group]
+        everything = all_sums(rows, centroids, "assigning rows")
+        found = judge(
+            rows,
+            centroids,
+            everything,
+            labels=labels[place],
+            silhouette_rows=config.silhouette_rows,
+            seed=config.kmeans.seed,
+        )
+        figures += [_described(name, books[name]) | of_book for name, of_book in zip(group, found, strict=True)]
+    return _finish(output, {name: book.fingerprint for name, book in books.items()}, figures, scanned)
+
+
+def _labels(config: ClusterConfig, waveforms: Manifest | None, features: Manifest) -> Labels | None:
+    if waveforms is None or config.label_set is None:
+        return None
+    return Labels.of(waveforms, config.label_set, features)
+
+
+def _judging(config: ClusterConfig) -> dict[str, Any]:
+    return {"label_set": config.label_set, "silhouette_rows": config.silhouette_rows}
+
+
+def _inputs(tables: dict[str, Manifest], labels: Labels | None) -> dict[str, str]:
+    found = {name: table.fingerprint for name, table in tables.items()}
+    return found if labels is None else found | {"waveforms": labels.waveforms.fingerprint}
+
+
+def _refuse_too_few(features: Manifest, rows: int, config: ClusterConfig) -> None:
+    wanted = max(config.ks, default=1)
+    if rows < wanted:
         raise InputError(
-            f"{config.features}: wanted at least {max(config.ks)} rows for as many clusters, got {rows.total}; "
+            f"{features.directory}: wanted at least {wanted} rows for as many clusters, got {rows}; "
             f"dump more recordings or ask for fewer clusters"
         )
-    finished = output.finished_parts()
-    for part, num_clusters in enumerate(config.ks):
-        folder = files.join(output.directory, f"k{num_clusters}")
-        if part in finished:
-            log.info("cluster: K = %d was finished before", num_clusters)
-            continue
-        state, inertia = fit(rows, num_clusters, config.kmeans)
-        codebook = Codebook(
-            centroids=state.centroids.astype(np.float32),
-            descriptor=features.facts["descriptor"],
-            normalisation=config.normalisation,
-            mean=rows.mean,
-            std=rows.std,
-            layer=features.facts["descriptor"].get("layer"),
-            checkpoint_fingerprint=features.inputs.get("checkpoint"),
-            counts=state.counts,
-            inertia=inertia,
+
+
+def _codebook(rows: Rows, fitted: Fitted) -> Codebook:
+    features = rows.features
+    return Codebook(
+        centroids=fitted.centroids,
+        descriptor=features.facts["descriptor"],
+        normalisation=rows.normalisation,
+        mean=rows.mean,
+        std=rows.std,
+        layer=features.facts["descriptor"].get("layer"),
+        checkpoint_fingerprint=features.inputs.get("checkpoint"),
+        counts=fitted.everything.counts,
+        inertia=fitted.everything.inertia(fitted.centroids),
+    )
+
+
+def _described(name: str, book: Codebook) -> dict[str, Any]:
+    return {"codebook": name, "descriptor": book.descriptor["name"], "layer": book.layer}
+
+
+def _finish(
+    output: StageOutput, fingerprints: dict[str, str], figures: list[dict[str, Any]], scanned: list[Rows]
+) -> Manifest:
+    """Write the quality table, its picture and the recordings set aside, and then the manifest."""
+    table = quality_table(figures)
+    write_quality(output.directory, table)
+    write_part(output.directory, 0, table)
+    set_aside = {record_id: rows for of in scanned for record_id, rows in of.not_finite.items()}
+    files.write_json(files.join(output.directory, SET_ASIDE), set_aside)
+    if set_aside:
+        log.warning(
+            "cluster: %d rows of %d recordings are not finite and were set aside, see %s",
+            sum(set_aside.values()),
+            len(set_aside),
+            SET_ASIDE,
         )
-        save_codebook(folder, codebook)
-        figures = {
-            "num_clusters": num_clusters,
-            "inertia_per_row": inertia / rows.total,
-            "used": quality.usage(state.counts),
-            "perplexity": quality.perplexity(state.counts),
-            "steps": state.step,
-        }
-        log.info("cluster: " + ", ".join(f"{name} {value:.5g}" for name, value in figures.items()))
-        write_part(output.directory, part, pa.Table.from_pylist([figures]), fingerprint=codebook.fingerprint)
-    books = {f"k{k}": load_codebook(files.join(output.directory, f"k{k}")).fingerprint for k in config.ks}
-    figures_of_all = [
-        files.read_table(files.join(output.directory, "parts", f"part-{part:05d}.parquet")).to_pylist()[0]
-        for part in range(len(config.ks))
-    ]
-    facts = {"codebooks": books, "quality": figures_of_all, "rows": rows.total}
-    return output.finish(parts=len(config.ks), facts=facts, content=list(books.values()))
+    for row in table.to_pylist():
+        log.info("cluster: %s", ", ".join(f"{key} {_short(value)}" for key, value in row.items() if value is not None))
+    facts = {
+        "codebooks": fingerprints,
+        "quality": table.to_pylist(),
+        "elbows": elbows(table),
+        "rows": sum(of.total for of in scanned),
+        "set_aside": {
+            "rows": sum(set_aside.values()),
+            "recordings": len(set_aside),
+            "first": sorted(set_aside)[:SHOWN],
+        },
+    }
+    return output.finish(parts=1, facts=facts, content=list(fingerprints.values()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """All rows of a feature table, normalised, in Ray's shared memory (which spills to disk), one block per shard."""
-
-    blocks: list[Any]
-    """References to [row, column] float32 arrays."""
-    offsets: np.ndarray
-    """[block + 1] number of the first row of each block."""
-    mean: np.ndarray | None
-    """[column] for `standardise`, else None."""
-    std: np.ndarray | None
-    """[column] for `standardise`, else None."""
-
-    @property
-    def total(self) -> int:
-        return int(self.offsets[-1])
-
-    @classmethod
-    def load(cls, features: Manifest, normalisation: Literal["l2", "standardise", "none"]) -> "Rows":
-        """Read every shard with a task of its own. Raises InputError when there are rows that are not finite."""
-        import ray
-
-        mean = std = None
-        if normalisation == "standardise":
-            moments = ray.get([_remote(_moments).remote(features, part) for part in range(features.parts)])
-            count, total, square = (sum(values) for values in zip(*moments, strict=True))
-            mean = (total / count).astype(np.float32)
-            std = np.sqrt(np.maximum(square / count - (total / count) ** 2, 0)).astype(np.float32)
-        load = _remote(_load_rows, num_returns=2)
-        pairs = [load.remote(features, part, normalisation, mean, std) for part in range(features.parts)]
-        sizes = ray.get([size for _, size in pairs])
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        return cls(blocks=[block for block, _ in pairs], offsets=offsets, mean=mean, std=std)
-
-    def gather(self, places: np.ndarray) -> np.ndarray:
-        """Rows by number, [place] ascending -> [place, column]; blocks are picked from where they lie."""
-        import ray
-
-        pick = _remote(_pick)
-        parts = ray.get([pick.remote(self.blocks[block], within) for block, within in self._by_block(places)])
-        return np.concatenate(parts)
-
-    def batch_sums(self, places: np.ndarray, centroids: np.ndarray) -> PartialSums:
-        """Sums of the rows at `places`, [place] ascending, under their nearest centroid; one task per CPU."""
-        import ray
-
-        shared = ray.put(centroids)
-        work = _remote(_sums_at)
-        chunks = np.array_split(places, max(1, available("CPU")))
-        tasks = []
-        for chunk in chunks:
-            by_block = list(self._by_block(chunk))
-            if by_block:
-                blocks = [self.blocks[block] for block, _ in by_block]
-                tasks.append(work.remote(shared, [within for _, within in by_block], *blocks))
-        return merge(ray.get(tasks))
-
-    def all_sums(self, centroids: np.ndarray) -> PartialSums:
-        """Sums of all rows under their nearest centroid; one task per block."""
-        import ray
-
-        shared = ray.put(centroids)
-        work = _remote(block_sums)
-        return merge(ray.get([work.remote(block, shared) for block in self.blocks]))
-
-    def _by_block(self, places: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """(block, rows within it) of ascending places, blocks without any left out."""
-        cuts = np.searchsorted(places, self.offsets)
-        return [
-            (block, places[cuts[block] : cuts[block + 1]] - self.offsets[block])
-            for block in range(len(self.blocks))
-            if cuts[block + 1] > cuts[block]
-        ]
-
-
-def fit(rows: Rows, num_clusters: int, config: KMeansConfig) -> tuple[KMeansState, float]:
-    """k-means of distributed rows: the steps of clustering.kmeans.fit, with its sums taken by Ray tasks.
-
-    Returns the state, its counts those of all rows, and the inertia of all rows.
-    """
-    order = np.random.default_rng([config.seed, 0]).permutation(rows.total)
-    sample = rows.gather(np.sort(order[: max(config.seeding_rows, num_clusters)]))
-    state = KMeansState.start(kmeans_plus_plus(sample, num_clusters, seed=config.seed, n_init=config.n_init))
-    while not state.finished(config):
-        places = np.sort(config.batch_rng(state.step).integers(rows.total, size=config.batch_size))
-        centroids = state.centroids.astype(np.float32)
-        state = minibatch_update(state, rows.batch_sums(places, centroids), config)
-        if config.reassignment_ratio > 0 and state.rows_since_move >= 10 * num_clusters:
-            state = _move_dead(state, rows, places, centroids, config)
-    for _ in range(config.lloyd_passes):
-        state = lloyd_update(state, rows.all_sums(state.centroids.astype(np.float32)))
-    final = state.centroids.astype(np.float32)
-    everything = rows.all_sums(final)
-    return replace(state, counts=everything.counts), everything.inertia(final)
-
-
-def _move_dead(
-    state: KMeansState, rows: Rows, places: np.ndarray, centroids: np.ndarray, config: KMeansConfig
-) -> KMeansState:
-    """Move dead centroids to rows of the batch; the batch travels to the driver only when there are any."""
-    if not (state.counts < max(1.0, config.reassignment_ratio * state.counts.max())).any():
-        return replace(state, rows_since_move=0)
-    batch = rows.gather(places)
-    distances = squared_distances(batch, centroids, nearest(batch, centroids))
-    return reseed_dead(state, batch, distances, ratio=config.reassignment_ratio, rng=config.move_rng(state.step))
-
-
-def _read_rows(features: Manifest, part: int) -> np.ndarray:
-    """[row, column] float32 of one shard; one row per token."""
-    column = files.read_table(features.part(part), ["features"])["features"]
-    return tables.stack_rows(column).reshape(-1, features.facts["dim"])
-
-
-def _load_rows(
-    features: Manifest, part: int, normalisation: Any, mean: np.ndarray | None, std: np.ndarray | None
-) -> tuple[np.ndarray, int]:
-    rows = _read_rows(features, part)
-    bad = ~np.isfinite(rows).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"{features.part(part)}: {bad.sum()} of {len(rows)} rows are not finite numbers; dump them anew"
-        )
-    return normalise_with(rows, normalisation, mean, std), len(rows)
-
-
-def _moments(features: Manifest, part: int) -> tuple[int, np.ndarray, np.ndarray]:
-    rows = _read_rows(features, part).astype(np.float64)
-    return len(rows), rows.sum(axis=0), (rows**2).sum(axis=0)
-
-
-def _pick(block: np.ndarray, within: np.ndarray) -> np.ndarray:
-    return block[within]
-
-
-def _sums_at(centroids: np.ndarray, within: list[np.ndarray], *blocks: np.ndarray) -> PartialSums:
-    rows = np.concatenate([block[places] for block, places in zip(blocks, within, strict=True)])
-    return block_sums(rows, centroids)
-
-
-def _remote(function: Any, **options: Any) -> Any:
-    """A function as a Ray task of one CPU."""
-    import ray
-
-    return ray.remote(function).options(num_cpus=1, **options)
+def _short(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import mutual_info_score, normalized_mutual_info_score
+from sklearn.metrics import (
+    calinski_harabasz_score,
+    davies_bouldin_score,
+    mutual_info_score,
+    normalized_mutual_info_score,
+)
 
 from hubert_ecg.clustering import quality
+from hubert_ecg.clustering.nearest import nearest
+from hubert_ecg.clustering.sums import block_sums, distance_sums, merge
 from hubert_ecg.errors import InputError
 
 
@@ -55,3 +62,49 @@ def test_what_cannot_be_counted_is_refused() -> None:
         quality.contingency(np.array([0, 1]), np.array([0]), 3, 1)
     with pytest.raises(InputError, match="at least one row"):
         quality.perplexity(np.zeros(4, np.int64))
+
+
+def _clustered(num_clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((900, 5)).astype(np.float32) + 3 * rng.standard_normal((8, 5))[rng.integers(8, size=900)]
+    return rows.astype(np.float32), rows[:num_clusters].astype(np.float32)
+
+
+@pytest.mark.parametrize("shards", [1, 7])
+def test_compactness_equals_sklearn_whatever_the_cutting(shards: int) -> None:
+    rows, centroids = _clustered(12)
+    centroids = np.concatenate([centroids, np.full((1, 5), 1e3, np.float32)])  # nearest to no row
+    codes = nearest(rows, centroids)
+    everything = merge(block_sums(part, centroids) for part in np.array_split(rows, shards))
+    means = everything.means()
+    cut = zip(np.array_split(rows, shards), np.array_split(codes, shards), strict=True)
+    distances = sum(distance_sums(part, of_part, means, largest=10.0) for part, of_part in cut)
+    assert quality.calinski_harabasz(everything) == pytest.approx(calinski_harabasz_score(rows, codes), rel=1e-5)
+    assert quality.davies_bouldin(means, everything.counts, distances) == pytest.approx(
+        davies_bouldin_score(rows, codes), rel=1e-5
+    )
+
+
+def test_compactness_by_hand() -> None:
+    # Two clusters of two rows on a line: {0, 2} and {10, 12}, means 1 and 11, each row 1 from its mean.
+    rows = np.array([[0.0], [2.0], [10.0], [12.0]], np.float32)
+    everything = block_sums(rows, np.array([[1.0], [11.0]], np.float32))
+    assert quality.calinski_harabasz(everything) == pytest.approx((2 * 25 + 2 * 25) / 1 / (4 / 2))
+    assert quality.davies_bouldin(everything.means(), everything.counts, np.array([2.0, 2.0])) == pytest.approx(0.2)
+    silhouettes = [1 - 2 / 11, 1 - 2 / 9, 1 - 2 / 9, 1 - 2 / 11]
+    assert quality.silhouette(rows, np.array([0, 0, 1, 1])) == pytest.approx(np.mean(silhouettes))
+
+
+def test_undefined_figures_are_none() -> None:
+    one = block_sums(np.ones((4, 2), np.float32), np.ones((2, 2), np.float32))
+    assert quality.calinski_harabasz(one) is None
+    assert quality.davies_bouldin(one.means(), one.counts, np.zeros(2)) is None
+    assert quality.davies_bouldin(np.ones((2, 2)), np.array([3, 3]), np.ones(2)) is None
+    assert quality.silhouette(np.ones((4, 2)), np.zeros(4)) is None
+
+
+def test_the_elbow_is_where_the_curve_bends() -> None:
+    assert quality.elbow([10, 20, 30, 40, 50], [100, 40, 30, 25, 20]) == 20
+    assert quality.elbow([10, 20, 30], [100, 90, 20]) is None, "it bends the other way"
+    assert quality.elbow([10, 20], [100, 20]) is None
+    assert quality.elbow([10, 20, 30], [5, 6, 7]) is None

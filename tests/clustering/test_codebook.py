@@ -11,6 +11,7 @@ from sklearn.preprocessing import Normalizer
 
 from hubert_ecg.clustering import kmeans
 from hubert_ecg.clustering.codebook import Codebook, normalise_with
+from hubert_ecg.clustering.nearest import nearest, normalise_rows
 from hubert_ecg.errors import ConfigError, InputError
 
 DESCRIPTOR = {"name": "mfcc", "sampling_rate_hz": 100}
@@ -25,7 +26,7 @@ def _rows(num_rows: int = 600, dim: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def _codebook(num_clusters: int = 12) -> Codebook:
-    rows = kmeans.normalise_rows(_rows())
+    rows = normalise_rows(_rows())
     state, _ = kmeans.fit(rows, num_clusters, kmeans.KMeansConfig(batch_size=200, max_steps=10))
     return Codebook(centroids=state.centroids.astype(np.float32), descriptor=DESCRIPTOR)
 
@@ -36,7 +37,7 @@ def test_original_fault_fitted_on_normalised_rows_but_predicted_on_raw_ones() ->
     distances = ((normalised[:, None] - codebook.centroids[None].astype(np.float64)) ** 2).sum(axis=-1)
     expected = distances.argmin(axis=1)
     np.testing.assert_array_equal(codebook.assign(rows), expected)
-    assert (kmeans.nearest(rows, codebook.centroids) != expected).mean() > 0.02, "raw rows would get other codes"
+    assert (nearest(rows, codebook.centroids) != expected).mean() > 0.02, "raw rows would get other codes"
 
 
 @settings(max_examples=30, deadline=None)
@@ -53,7 +54,7 @@ def test_codes_keep_the_shape_of_the_rows() -> None:
     np.testing.assert_array_equal(codes.reshape(-1), codebook.assign(rows))
     same, distances = codebook.assign_with_distances(rows.reshape(12, 5, 8))
     np.testing.assert_array_equal(same.reshape(-1), codes.reshape(-1))
-    expected = ((kmeans.normalise_rows(rows) - codebook.centroids[codebook.assign(rows)]) ** 2).sum(axis=1)
+    expected = ((normalise_rows(rows) - codebook.centroids[codebook.assign(rows)]) ** 2).sum(axis=1)
     np.testing.assert_allclose(distances.reshape(-1), expected, atol=1e-6)
     assert codebook.assign(np.zeros((0, 8), np.float32)).shape == (0,)
 
