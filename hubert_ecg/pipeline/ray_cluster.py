@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 # Forwarded lines that say nothing of the user's run: Ray Train polling a dashboard that we do not start, and a warning
 # about lost constructor arguments that Ray Data gives for every actor although it holds on to them.
-NOISE = "Failed to query Ray Train Controller actor state|has constructor arguments in the object store"
+NOISE = "Failed to query Ray Train Controller actor state|has constructor arguments in the object store|Reporting training result"
 
 
 def start_ray(*, num_cpus: int | None = None) -> None:
