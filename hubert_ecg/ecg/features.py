@@ -100,15 +100,20 @@ class DescriptorConfig:
         """Columns of a row."""
         return len(self.column_names)
 
-    def compute(self, inputs: np.ndarray) -> np.ndarray:
-        """Model inputs [batch, sample] of 12 concatenated leads -> [batch, token, dim] float32."""
+    def compute(self, inputs: np.ndarray, recorded: np.ndarray | None = None) -> np.ndarray:
+        """Model inputs [batch, sample] of 12 concatenated leads -> [batch, token, dim] float32.
+
+        `recorded` [batch, token] bool, None for all: tokens that count. The rows of the others are 0, and no
+        difference of a token that counts looks at them.
+        """
         if self.name == "time_frequency":
-            return time_frequency(inputs, self.grid)
+            return _only(recorded, time_frequency(inputs, self.grid))
         mel_settings = (self.sampling_rate_hz, self.low_hz, self.high_hz, self.num_mfcc)
-        cepstral = mfcc(inputs, self.grid, *mel_settings)
+        cepstral = _only(recorded, mfcc(inputs, self.grid, *mel_settings))
         if self.name == "mixed":
-            return np.concatenate([time_frequency(inputs, self.grid), cepstral], axis=-1)
-        return with_deltas(cepstral, self.grid, inputs.shape[-1] // len(STANDARD_LEADS), self.delta_width)
+            return np.concatenate([_only(recorded, time_frequency(inputs, self.grid)), cepstral], axis=-1)
+        samples_per_lead = inputs.shape[-1] // len(STANDARD_LEADS)
+        return with_deltas(cepstral, self.grid, samples_per_lead, self.delta_width, recorded)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -158,19 +163,25 @@ def mfcc(
     return _by_blocks(inputs, grid, num_mfcc, block)
 
 
-def with_deltas(rows: np.ndarray, grid: TokenGrid, samples_per_lead: int, width: int) -> np.ndarray:
+def with_deltas(
+    rows: np.ndarray, grid: TokenGrid, samples_per_lead: int, width: int, recorded: np.ndarray | None = None
+) -> np.ndarray:
     """Append first and second differences over neighbouring tokens. [batch, token, column] -> [..., 3 * column].
 
     A difference is the slope (curvature) of the line (parabola) fitted to `width` tokens around each, as
     librosa.feature.delta with mode `nearest`. It never looks across leads: a token belongs to the lead that holds most
-    of its window, and the first and last token of a lead are repeated beyond its ends.
+    of its window, and the first and last token of a lead are repeated beyond its ends. Nor does it look across a gap:
+    where `recorded` [batch, token] bool is given, that holds for each run of recorded tokens within a lead.
     """
     leads = tuple(grid.lead_of_token(samples_per_lead).tolist())
     if len(leads) != rows.shape[1]:
         raise InputError(
             f"descriptor: wanted {len(leads)} tokens for {samples_per_lead} samples a lead, got {rows.shape[1]}"
         )
-    operators = _delta_operators(leads, width)
+    if recorded is None:
+        operators = _delta_operators_of_leads(leads, width)
+    else:
+        operators = _delta_operators(np.array(leads), recorded, width)
     return np.concatenate([rows, *(operator @ rows for operator in operators)], axis=-1)
 
 
@@ -279,14 +290,37 @@ def _cosines(num_filters: int, num_mfcc: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _delta_operators(leads: tuple[int, ...], width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two [token, token] float32 matrices that take rows to their first and second differences within a lead."""
-    from librosa.feature import delta
+def _delta_operators_of_leads(leads: tuple[int, ...], width: int) -> np.ndarray:
+    """[2, token, token] float32: `_delta_operators` of a recording without gaps."""
+    return _delta_operators(np.array(leads), np.ones(len(leads), bool), width)
 
-    operators = np.zeros((2, len(leads), len(leads)), np.float32)
-    for lead in set(leads):
-        tokens = np.flatnonzero(np.array(leads) == lead)
-        for order in (1, 2):
-            within = delta(np.eye(len(tokens)), width=width, order=order, axis=0, mode="nearest")
-            operators[order - 1][np.ix_(tokens, tokens)] = within
-    return operators[0], operators[1]
+
+def _delta_operators(leads: np.ndarray, recorded: np.ndarray, width: int) -> np.ndarray:
+    """[2, ..., token, token] float32: what takes rows to their first and second differences within a run.
+
+    leads [token]: the lead of each token; recorded [..., token] bool. A run is a stretch of tokens of one lead that are
+    all recorded, or all not.
+    """
+    tokens = np.arange(len(leads))
+    begins = np.concatenate([np.ones((*recorded.shape[:-1], 1), bool), recorded[..., 1:] != recorded[..., :-1]], -1)
+    begins[..., 1:] |= leads[1:] != leads[:-1]
+    ends = np.concatenate([begins[..., 1:], np.ones((*recorded.shape[:-1], 1), bool)], -1)
+    first = np.maximum.accumulate(np.where(begins, tokens, 0), axis=-1)
+    last = np.minimum.accumulate(np.where(ends, tokens, len(tokens) - 1)[..., ::-1], axis=-1)[..., ::-1]
+    operators = np.zeros((2, *recorded.shape, len(tokens)), np.float32)
+    slopes = [signal.savgol_coeffs(width, polyorder=order, deriv=order, use="dot") for order in (1, 2)]
+    for place, offset in enumerate(range(-(width // 2), width // 2 + 1)):
+        neighbour = np.clip(tokens + offset, first, last)[..., None]
+        for operator, slope in zip(operators, slopes, strict=True):
+            weight = np.take_along_axis(operator, neighbour, axis=-1) + np.float32(slope[place])
+            np.put_along_axis(operator, neighbour, weight, axis=-1)
+    return operators
+
+
+def _only(recorded: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    """The rows [batch, token, column] of recorded tokens, 0 in the place of others; InputError for another shape."""
+    if recorded is None:
+        return rows
+    if recorded.shape != rows.shape[:2]:
+        raise InputError(f"descriptor: wanted a token mask of shape {rows.shape[:2]}, got {recorded.shape}")
+    return np.where(recorded[..., None], rows, np.float32(0))

@@ -1,33 +1,26 @@
-"""Rows per token of the recordings of one waveform shard: the shared core of dump and label."""
+"""What a row per token is, and how it is computed from crops: the shared core of dump and label."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from hubert_ecg.ecg.features import DescriptorConfig
-from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input
-from hubert_ecg.ecg.tokens import TokenGrid
-from hubert_ecg.errors import ArtifactError, ConfigError
-from hubert_ecg.storage import files, tables
+from hubert_ecg.ecg.preprocess import PreprocessConfig
+from hubert_ecg.errors import ArtifactError, CheckpointError, ConfigError
+from hubert_ecg.pipeline.crops import Crops
+from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest
 
 FeatureName = Literal["time_frequency", "mfcc", "mixed", "latent"]
+Precision = Literal["fp32", "bf16"]
 LATENT: Literal["latent"] = "latent"
-CROPS_PER_BATCH = 64
 
-
-@dataclass(frozen=True, kw_only=True)
-class Crops:
-    """The crops of some recordings of a shard, ready for a descriptor or a model."""
-
-    rows: np.ndarray
-    """[crop] row of the recording in its shard."""
-    starts_s: np.ndarray
-    """[crop] start within the recording, s."""
-    inputs: np.ndarray
-    """[crop, 12 * T] float32 model input."""
+NOT_FINITE = "not finite"
+"""Reason for which a recording is set aside: some of its features are not numbers."""
+LISTED_SET_ASIDE = 100
+"""So many recordings that were set aside are named in a manifest; the receipts name all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +28,7 @@ class Feature:
     """What a row per token is: a descriptor, or the output of a layer of a checkpoint."""
 
     descriptor: dict[str, Any]
-    """The definition that a codebook carries: name and settings, or name `latent` and the layer."""
+    """The definition that a codebook carries: name and settings, or name `latent`, layer and precision."""
     dim: int
     """Numbers per token."""
     checkpoint: str | None = None
@@ -45,72 +38,129 @@ class Feature:
 
     @property
     def inputs(self) -> dict[str, str]:
+        """What a stage that computes this feature reads besides waveforms, by name."""
         return {"checkpoint": self.fingerprint} if self.fingerprint else {}
+
+    @property
+    def latent(self) -> bool:
+        return self.descriptor["name"] == LATENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSource:
+    """A pre-trained checkpoint in any form that can be loaded, as far as a driver needs to know it."""
+
+    path: str
+    """Absolute path."""
+    fingerprint: str
+    """Of the weights."""
+    layers: int
+    """Encoder layers."""
+    hidden_size: int
+    """Numbers per token."""
+    preprocessing: dict[str, Any]
+    """The contract that it was trained under."""
+
+    @classmethod
+    def open(cls, checkpoint: str) -> "LatentSource":
+        """Loads the checkpoint, so that one that cannot be loaded fails before any worker starts."""
+        from hubert_ecg.storage.checkpoint import load_checkpoint
+
+        path = files.absolute(checkpoint)
+        model, info = load_checkpoint(path, expect="ssl")
+        return cls(
+            path=path,
+            fingerprint=info.fingerprint,
+            layers=model.config.num_hidden_layers,
+            hidden_size=model.config.hidden_size,
+            preprocessing=info.preprocessing,
+        )
 
 
 class Extractor:
-    """Model inputs [crop, 12 * T] -> rows [crop, token, dim] float32, by a descriptor or by an encoder layer.
+    """Crops -> rows [crop, token, dim] float32 for each of some features, 0 for tokens that do not count.
 
-    Built once per Ray task or actor; a latent extractor loads its checkpoint then.
+    Built once per Ray actor or worker process; features of one checkpoint share one model, run once per batch.
     """
 
-    compute: Callable[[np.ndarray], np.ndarray]
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self.features = list(features)
+        self.models = {key: _LatentModel(of_model) for key, of_model in _by_model(self.features).items()}
+        self.descriptors = {
+            place: DescriptorConfig.from_dict(feature.descriptor)
+            for place, feature in enumerate(self.features)
+            if not feature.latent
+        }
 
-    def __init__(self, feature: Feature) -> None:
-        if feature.descriptor["name"] != LATENT:
-            self.compute = DescriptorConfig.from_dict(feature.descriptor).compute
-            return
+    def compute(self, crops: Crops) -> list[np.ndarray]:
+        """One array per feature, in their order."""
+        layers = {key: model(crops) for key, model in self.models.items()}
+        return [
+            layers[_model_key(feature)][feature.descriptor["layer"]]
+            if feature.latent
+            else self.descriptors[place].compute(crops.inputs, crops.token_mask)
+            for place, feature in enumerate(self.features)
+        ]
+
+
+class _LatentModel:
+    """The outputs of some layers of one checkpoint; the layers above them are left away."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
         import torch
 
         from hubert_ecg.storage.checkpoint import load_checkpoint
 
-        assert feature.checkpoint is not None
-        self.layer = feature.descriptor["layer"]
+        first = features[0]
+        assert first.checkpoint is not None
+        self.layers = sorted({feature.descriptor["layer"] for feature in features})
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, _ = load_checkpoint(feature.checkpoint, expect="ssl")
+        self.bf16 = first.descriptor["precision"] == "bf16"
+        self.model, info = load_checkpoint(first.checkpoint, expect="ssl")
+        if info.fingerprint != first.fingerprint:
+            raise CheckpointError(
+                f"{first.checkpoint}: wanted weights {first.fingerprint}, as when this run was started, got "
+                f"{info.fingerprint}; leave checkpoints alone while they are read"
+            )
+        # Where norms stand before their blocks, what leaves the last layer is normed once more: then the layer after
+        # the deepest one that is wanted has to stay, or that one's output would be another.
+        deepest = self.layers[-1] + bool(self.model.config.do_stable_layer_norm)
+        self.model.encoder.layers = self.model.encoder.layers[: deepest + 1]
         self.model.to(self.device)
-        self.compute = self._latents
 
-    def _latents(self, inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, crops: Crops) -> dict[int, np.ndarray]:
+        """Layer -> [crop, token, dim] float32."""
         import torch
 
-        with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(inputs)).to(self.device)
-            hidden = self.model.encode(batch, output_hidden_states=True).hidden_states[self.layer + 1]
-            return hidden.float().cpu().numpy()
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            inputs = torch.from_numpy(crops.inputs).to(self.device)
+            attention = None if crops.attention is None else torch.from_numpy(crops.attention).to(self.device)
+            hidden = self.model.encode(inputs, attention, output_hidden_states=True).hidden_states
+        rows = {layer: hidden[layer + 1].float().cpu().numpy() for layer in self.layers}
+        if crops.token_mask is None:
+            return rows
+        return {layer: np.where(crops.token_mask[..., None], of_layer, 0) for layer, of_layer in rows.items()}
 
 
-def crops_of_shard(
-    waveforms: Manifest,
-    part: int,
-    preprocess: PreprocessConfig,
-    starts_s: tuple[float, ...],
-    rows: np.ndarray | None = None,
-) -> Iterator[Crops]:
-    """Every declared crop that fits its recording, in order of row and start, some crops at a time."""
-    table = files.read_table(waveforms.part(part), ["counts"])
-    counts = [row.reshape(12, -1) for row in tables.list_rows(table["counts"])]
-    wanted = range(len(counts)) if rows is None else rows.tolist()
-    pairs = [(row, start) for row in wanted for start in fitting_starts(counts[row].shape[1], starts_s, preprocess)]
-    for begin in range(0, len(pairs), CROPS_PER_BATCH):
-        batch = pairs[begin : begin + CROPS_PER_BATCH]
-        inputs = np.stack([model_input(counts[row], start, preprocess) for row, start in batch])
-        numbers, starts = zip(*batch, strict=True)
-        yield Crops(rows=np.array(numbers), starts_s=np.array(starts, np.float32), inputs=inputs)
+def finite_crops(rows: np.ndarray) -> np.ndarray:
+    """Which crops have finite features only. [crop, token, dim] -> [crop] bool."""
+    return np.isfinite(rows).all(axis=(1, 2))
 
 
-def fitting_starts(num_samples: int, starts_s: tuple[float, ...], preprocess: PreprocessConfig) -> list[float]:
-    """The declared crop starts at which a whole crop fits into a waveform of `num_samples` table samples."""
-    length = preprocess.table_crop_samples
-    return [start for start in starts_s if round(start * preprocess.table_rate_hz) + length <= num_samples]
+def set_aside(record_ids: Sequence[str], feature: Feature) -> list[dict[str, str]]:
+    """Entries of a receipt for recordings whose features are not finite."""
+    name = feature.descriptor["name"]
+    detail = f"{name} features are not finite numbers"
+    return [{"record_id": record_id, "reason": NOT_FINITE, "detail": detail} for record_id in record_ids]
 
 
-def check_crop_starts(starts_s: tuple[float, ...]) -> None:
-    """ConfigError unless the starts are distinct, ascending and not negative; the first must be 0 to fit every ECG."""
-    if not starts_s or list(starts_s) != sorted(set(starts_s)) or starts_s[0] != 0:
-        raise ConfigError(
-            f"--crop_starts_s: wanted ascending starts in seconds, the first 0, got {list(starts_s)}; try '[0, 2.5, 5]'"
-        )
+def set_aside_facts(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Facts of a manifest about all that its shards set aside: how many for which reason, and the first by name."""
+    entries = [entry for receipt in receipts for entry in receipt["set_aside"]]
+    return {
+        "set_aside": {NOT_FINITE: len({entry["record_id"] for entry in entries})} if entries else {},
+        "set_aside_recordings": entries[:LISTED_SET_ASIDE],
+    }
 
 
 def preprocess_of(waveforms: Manifest) -> PreprocessConfig:
@@ -118,41 +168,47 @@ def preprocess_of(waveforms: Manifest) -> PreprocessConfig:
     return PreprocessConfig.from_dict(waveforms.config["preprocess"])
 
 
-def num_tokens(preprocess: PreprocessConfig) -> int:
-    """Tokens in one crop."""
-    return TokenGrid.at_rate(preprocess.sampling_rate_hz).num_tokens(12 * preprocess.crop_samples)
+def describe_descriptor(name: Literal["time_frequency", "mfcc", "mixed"], preprocess: PreprocessConfig) -> Feature:
+    """The definition of a descriptor of the signal under a waveform table's contract."""
+    descriptor = DescriptorConfig(name=name, sampling_rate_hz=preprocess.sampling_rate_hz)
+    return Feature(descriptor=descriptor.to_dict(), dim=descriptor.dim)
 
 
-def describe_feature(
-    name: FeatureName, preprocess: PreprocessConfig, checkpoint: str | None, layer: int | None
+def describe_latent(
+    source: LatentSource, preprocess: PreprocessConfig, layer: int | None, precision: Precision
 ) -> Feature:
-    """The definition of a feature under a waveform table's contract.
+    """The definition of a layer's output under a waveform table's contract.
 
     Raises ArtifactError when the checkpoint was trained under another contract, ConfigError when it lacks the layer.
     """
-    if name != LATENT:
-        descriptor = DescriptorConfig(name=name, sampling_rate_hz=preprocess.sampling_rate_hz)
-        return Feature(descriptor=descriptor.to_dict(), dim=descriptor.dim)
-    from hubert_ecg.storage.checkpoint import load_info
-
-    assert checkpoint is not None
-    path = files.absolute(checkpoint)
-    info = load_info(path)
-    check_contract(info.preprocessing, preprocess, checkpoint)
-    model = files.read_json(files.join(path, "config.json"))
-    layers = model["num_hidden_layers"]
-    if layer is None or not 0 <= layer < layers:
-        raise ConfigError(f"--layer: wanted 0 to {layers - 1}, as {checkpoint} has {layers} layers, got {layer}")
-    descriptor_json = {"name": LATENT, "layer": layer}
-    return Feature(descriptor=descriptor_json, dim=model["hidden_size"], checkpoint=path, fingerprint=info.fingerprint)
+    check_contract(source.preprocessing, preprocess, source.path)
+    if layer is None or not 0 <= layer < source.layers:
+        raise ConfigError(
+            f"--layer: wanted 0 to {source.layers - 1}, as {source.path} has {source.layers} layers, got {layer}"
+        )
+    return Feature(
+        descriptor={"name": LATENT, "layer": layer, "precision": precision},
+        dim=source.hidden_size,
+        checkpoint=source.path,
+        fingerprint=source.fingerprint,
+    )
 
 
 def check_contract(carried: dict[str, Any], waveforms: PreprocessConfig, checkpoint: str) -> None:
     """ArtifactError unless a checkpoint was trained under the contract that the waveforms were made under."""
-    wanted = PreprocessConfig.from_dict(carried)
-    if wanted != waveforms:
-        there, here = wanted.to_dict(), waveforms.to_dict()
-        differing = ", ".join(
-            f"{name} {there[name]} (waveforms: {here[name]})" for name in there if there[name] != here[name]
-        )
+    differences = PreprocessConfig.from_dict(carried).differences(waveforms)
+    if differences:
+        differing = ", ".join(f"{name} {there} (waveforms: {here})" for name, (there, here) in differences.items())
         raise ArtifactError(f"{checkpoint}: wants waveforms prepared with {differing}; run jobs.prepare accordingly")
+
+
+def _model_key(feature: Feature) -> tuple[str | None, str]:
+    return feature.checkpoint, feature.descriptor["precision"]
+
+
+def _by_model(features: Sequence[Feature]) -> dict[tuple[str | None, str], list[Feature]]:
+    groups: dict[tuple[str | None, str], list[Feature]] = {}
+    for feature in features:
+        if feature.latent:
+            groups.setdefault(_model_key(feature), []).append(feature)
+    return groups

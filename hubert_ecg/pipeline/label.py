@@ -1,6 +1,7 @@
 """label: the code of every token of every declared crop, features and assignment fused, nothing stored but codes."""
 
-import logging
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -9,23 +10,26 @@ import numpy as np
 import pyarrow as pa
 
 from hubert_ecg.clustering.codebook import Codebook
+from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ArtifactError, ConfigError
-from hubert_ecg.pipeline.dump import run_extraction
+from hubert_ecg.pipeline.crops import Crops, WaveformShard, check_crop_starts
 from hubert_ecg.pipeline.extract import (
     LATENT,
     Extractor,
     Feature,
-    check_crop_starts,
-    crops_of_shard,
-    describe_feature,
-    num_tokens,
+    LatentSource,
+    Precision,
+    describe_descriptor,
+    describe_latent,
+    finite_crops,
     preprocess_of,
+    set_aside,
+    set_aside_facts,
 )
+from hubert_ecg.pipeline.shards import run_extraction
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
 from hubert_ecg.storage.codebooks import load_codebook
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +44,25 @@ class LabelConfig:
     """Directory to write the token labels L to."""
     checkpoint: str | None = None
     """The checkpoint that latent codebooks were made from; its fingerprint is checked."""
+    precision: Precision | None = None
+    """Arithmetic of that checkpoint's model; by default what the codebook was fitted under."""
     crop_starts_s: tuple[float, ...] = (0.0, 2.5, 5.0)
     """Starts of the 5 s crops that pre-training draws from, s; a start that does not fit a recording is left out."""
+    batch_size: int = 64
+    """Crops computed together; on a GPU more of them keep it busier."""
     workers: int = 0
-    """Actors; 0 takes one per CPU, or one per GPU for latents where there are GPUs."""
+    """Shards worked on at once; 0 takes one per CPU, or one per GPU for latents where there are GPUs."""
 
     def __post_init__(self) -> None:
         if not self.codebooks:
             raise ConfigError('--codebooks: wanted at least one folder, got none; try "[K/k100]"')
         if len(set(_names(self.codebooks))) < len(self.codebooks):
             raise ConfigError(f"--codebooks: wanted each once, got {self.codebooks}")
+        if self.batch_size < 1 or self.workers < 0:
+            raise ConfigError(
+                f"wanted --batch_size of at least 1 and --workers of at least 0, got {self.batch_size} and "
+                f"{self.workers}"
+            )
         check_crop_starts(self.crop_starts_s)
 
 
@@ -59,16 +72,16 @@ def label(config: LabelConfig) -> Manifest:
     preprocess = preprocess_of(waveforms)
     names = _names(config.codebooks)
     books = {name: load_codebook(path) for name, path in zip(names, config.codebooks, strict=True)}
-    features = {
-        name: _feature_of(book, path, config, waveforms)
-        for (name, book), path in zip(books.items(), config.codebooks, strict=True)
-    }
+    features = _features_of(config, books, preprocess)
     inputs = {"waveforms": waveforms.fingerprint} | {
         f"codebook {name}": book.fingerprint for name, book in books.items()
     }
     for feature in features.values():
         inputs |= feature.inputs
-    described = {"crop_starts_s": list(config.crop_starts_s), "codebooks": names}
+    described: dict[str, Any] = {"crop_starts_s": list(config.crop_starts_s), "codebooks": names}
+    latent = any(feature.latent for feature in features.values())
+    if latent:
+        described["precision"] = {n: f.descriptor["precision"] for n, f in features.items() if f.latent}
     output = begin(config.output, verb="label", config=described, inputs=inputs)
     if isinstance(output, Manifest):
         return output
@@ -77,23 +90,22 @@ def label(config: LabelConfig) -> Manifest:
         "waveforms": waveforms,
         "books": books,
         "features": features,
-        "crop_starts_s": config.crop_starts_s,
+        "config": config,
     }
     tasks = [{"part": part} for part in range(waveforms.parts)]
-    latent = any(feature.descriptor["name"] == LATENT for feature in features.values())
     run_extraction(output, tasks, LabelShard, arguments, latent=latent, workers=config.workers)
+    receipts = output.receipts(waveforms.parts)
     described_books = {
         name: {
-            "num_clusters": len(book.centroids),
+            "num_clusters": book.num_clusters,
             "fingerprint": book.fingerprint,
             "descriptor": features[name].descriptor,
-            "usage": _usage(output.directory, waveforms.parts, name, len(book.centroids)),
+            "usage": _usage(receipts, name),
         }
         for name, book in books.items()
     }
-    return output.finish(
-        parts=waveforms.parts, facts={"codebooks": described_books, "tokens_per_crop": num_tokens(preprocess)}
-    )
+    facts = {"codebooks": described_books, "tokens_per_crop": preprocess.num_tokens}
+    return output.finish(parts=waveforms.parts, facts=facts | set_aside_facts(receipts))
 
 
 class LabelShard:
@@ -105,74 +117,124 @@ class LabelShard:
         waveforms: Manifest,
         books: dict[str, Codebook],
         features: dict[str, Feature],
-        crop_starts_s: tuple[float, ...],
+        config: LabelConfig,
     ) -> None:
-        self.directory, self.waveforms, self.books, self.crop_starts_s = directory, waveforms, books, crop_starts_s
+        self.directory, self.waveforms, self.books, self.config = directory, waveforms, books, config
+        self.features = features
         self.preprocess = preprocess_of(waveforms)
         # Codebooks of an ensemble often share a feature; it is then computed once.
-        self.extractors = [
-            (Extractor(feature), [name for name in features if features[name] == feature])
-            for position, feature in enumerate(features.values())
-            if feature not in list(features.values())[:position]
-        ]
+        self.distinct = [f for place, f in enumerate(features.values()) if f not in list(features.values())[:place]]
+        self.extractor = Extractor(self.distinct)
+        self.schema = tables.code_schema(list(books))
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
-        part = task["part"]
-        ids = files.read_table(self.waveforms.part(part), ["record_id"])["record_id"]
-        starts: list[list[np.ndarray]] = [[] for _ in range(len(ids))]
-        codes: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in range(len(ids))] for name in self.books}
-        for crops in crops_of_shard(self.waveforms, part, self.preprocess, self.crop_starts_s):
-            for row, start in zip(crops.rows, crops.starts_s, strict=True):
-                starts[row].append(np.array([start], np.float32))
-            for extractor, names in self.extractors:
-                features = extractor.compute(crops.inputs)
-                for name in names:
-                    for row, of_crop in zip(crops.rows, self.books[name].assign(features), strict=True):
-                        codes[name][row].append(of_crop)
-        columns = [ids.combine_chunks(), tables.to_list_array([np.concatenate(s) for s in starts], pa.float32())]
-        columns += [tables.to_list_array([np.concatenate(c) for c in rows], pa.uint16()) for rows in codes.values()]
-        usage = {
-            name: np.bincount(
-                np.concatenate([codes for row in rows for codes in row]), minlength=len(self.books[name].centroids)
-            ).tolist()
-            for name, rows in codes.items()
-            if rows
-        }
-        table = pa.table(columns, schema=tables.code_schema(list(self.books)))
-        receipt = write_part(self.directory, part, table, usage=usage)
-        return {"part": part, "rows": receipt["rows"]}
+        start = time.monotonic()
+        shard = WaveformShard.read(self.waveforms, task["part"], self.preprocess)
+        rows, starts_s = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        codes = {name: [np.zeros((0, self.preprocess.num_tokens), np.uint16)] for name in self.books}
+        bad: list[dict[str, str]] = []
+        for crops in shard.crops(self.config.crop_starts_s, self.config.batch_size):
+            rows.append(crops.rows)
+            starts_s.append(crops.starts_s)
+            for feature, features in zip(self.distinct, self.extractor.compute(crops), strict=True):
+                lost = np.unique(crops.rows[~finite_crops(features)])
+                bad += set_aside(shard.record_ids.take(lost).to_pylist(), feature)
+                tokens = _tokens_to_assign(crops, features, lost)
+                for name, book in self.books.items():
+                    if self.features[name] == feature:
+                        codes[name].append(assign_codes(book, features, tokens))
+        table = self._table(shard, np.concatenate(rows), starts_s, codes)
+        usage = {name: _count(of_book, self.books[name].num_clusters) for name, of_book in codes.items()}
+        facts = {"usage": usage, "set_aside": bad}
+        write_part(self.directory, task["part"], table, **facts, seconds=round(time.monotonic() - start, 3))
+        return {"part": task["part"], "rows": table.num_rows}
+
+    def _table(
+        self, shard: WaveformShard, rows: np.ndarray, starts_s: list[np.ndarray], codes: dict[str, list[np.ndarray]]
+    ) -> pa.Table:
+        """One row per recording of the shard, in its order; the crops came in that order, too."""
+        crops_before = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(shard.counts)))])
+        tokens_before = crops_before * self.preprocess.num_tokens
+        columns = [
+            shard.record_ids.combine_chunks(),
+            _list_column(crops_before, np.concatenate(starts_s), pa.float32()),
+            *(_list_column(tokens_before, np.concatenate(of_book), pa.uint16()) for of_book in codes.values()),
+        ]
+        return pa.table(columns, schema=self.schema)
 
 
-def _feature_of(book: Codebook, path: str, config: LabelConfig, waveforms: Manifest) -> Feature:
-    """The feature a codebook wants, checked against what this run would compute."""
-    preprocess = preprocess_of(waveforms)
-    latent = book.descriptor["name"] == LATENT
-    if latent and config.checkpoint is None:
-        raise ConfigError(
-            f"--checkpoint: {path} was made from layer {book.layer} of a checkpoint; name that checkpoint"
-        )
-    feature = describe_feature(book.descriptor["name"], preprocess, config.checkpoint if latent else None, book.layer)
-    if feature.descriptor != book.descriptor:
-        raise ArtifactError(
-            f"{path}: wants features {book.descriptor}, these waveforms give {feature.descriptor}; "
-            f"use waveforms of the same sampling rate, or make the codebook anew with jobs.dump and jobs.cluster"
-        )
+def assign_codes(book: Codebook, features: np.ndarray, tokens: np.ndarray | None) -> np.ndarray:
+    """[crop, token, dim] -> [crop, token] uint16; NO_CODE where `tokens` [crop, token] is False (None: all True)."""
+    if tokens is None:
+        return book.assign(features)
+    codes = np.full(tokens.shape, tables.NO_CODE, np.uint16)
+    if tokens.any():
+        codes[tokens] = book.assign(features[tokens])
+    return codes
+
+
+def _tokens_to_assign(crops: Crops, features: np.ndarray, lost: np.ndarray) -> np.ndarray | None:
+    """[crop, token] bool: those that count, of recordings that are not set aside; None for all."""
+    if len(lost) == 0:
+        return crops.token_mask
+    kept = np.isin(crops.rows, lost, invert=True)[:, None]
+    return kept & (np.ones(features.shape[:2], bool) if crops.token_mask is None else crops.token_mask)
+
+
+def _features_of(config: LabelConfig, books: dict[str, Codebook], preprocess: PreprocessConfig) -> dict[str, Feature]:
+    """The feature that each codebook wants, checked against what this run would compute."""
+    source: LatentSource | None = None
+    features = {}
+    for (name, book), path in zip(books.items(), config.codebooks, strict=True):
+        if book.descriptor["name"] != LATENT:
+            features[name] = describe_descriptor(book.descriptor["name"], preprocess)
+        elif config.checkpoint is None:
+            raise ConfigError(
+                f"--checkpoint: {path} was made from layer {book.layer} of a checkpoint; name that checkpoint"
+            )
+        else:
+            source = source or LatentSource.open(config.checkpoint)
+            precision = config.precision or book.descriptor.get("precision", "fp32")
+            features[name] = describe_latent(source, preprocess, book.layer, precision)
+        _check_feature(features[name], book, path, config)
+    return features
+
+
+def _check_feature(feature: Feature, book: Codebook, path: str, config: LabelConfig) -> None:
+    """ArtifactError unless the codebook was fitted on this feature; a model's precision may differ."""
     if feature.fingerprint != book.checkpoint_fingerprint:
         raise ArtifactError(
             f"{path}: made from checkpoint {book.checkpoint_fingerprint}, --checkpoint {config.checkpoint} is "
             f"{feature.fingerprint}; name the checkpoint that the codebook was made from"
         )
-    return feature
+    wanted, got = ({k: v for k, v in d.items() if k != "precision"} for d in (book.descriptor, feature.descriptor))
+    if wanted != got:
+        raise ArtifactError(
+            f"{path}: wants features {wanted}, these waveforms give {got}; use waveforms of the same sampling rate, or "
+            f"make the codebook anew with jobs.dump and jobs.cluster"
+        )
+    if feature.dim != book.dim:
+        raise ArtifactError(
+            f"{path}: wants features of {book.dim} columns, these waveforms give {feature.dim}; make the codebook anew "
+            f"with jobs.dump and jobs.cluster"
+        )
 
 
-def _usage(directory: str, parts: int, name: str, num_clusters: int) -> dict[str, float]:
-    """How many clusters occur, and the perplexity of their frequencies, over all tokens."""
-    manifest = Manifest(directory=directory, verb="label", config={}, inputs={}, fingerprint="", rows=0, parts=parts)
-    counts = np.zeros(num_clusters, np.int64)
-    for receipt in manifest.receipts():
-        counts += np.array(receipt["usage"].get(name, np.zeros(num_clusters)), np.int64)
+def _count(codes: list[np.ndarray], num_clusters: int) -> list[int]:
+    """[cluster] tokens of each cluster; tokens without a code count for none."""
+    flat = np.concatenate(codes).reshape(-1)
+    return np.bincount(flat[flat != tables.NO_CODE], minlength=num_clusters).tolist()
+
+
+def _usage(receipts: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+    """How many clusters occur, and the perplexity of their frequencies, over all tokens that have a code."""
+    counts = np.sum([receipt["usage"][name] for receipt in receipts], axis=0)
     shares = counts[counts > 0] / max(1, counts.sum())
     return {"used": int((counts > 0).sum()), "perplexity": float(np.exp(-(shares * np.log(shares)).sum()))}
+
+
+def _list_column(offsets: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values.reshape(-1), kind))
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from hubert_ecg.errors import ResourceError
 
 log = logging.getLogger(__name__)
 
-# Forwarded lines that say nothing of the user's run: Ray Train polling a dashboard that we do not start; a warning about
+# Forwarded lines that say nothing of the user's run: Ray Train polling a dashboard that we do not start; a warning of
 # lost constructor arguments that Ray Data gives for every actor although it holds on to them; and Ray Train's echo of
 # every report, which our own progress lines give already.
 NOISE = "|".join(

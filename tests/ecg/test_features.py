@@ -129,6 +129,53 @@ def test_deltas_equal_librosa_within_each_lead() -> None:
             np.testing.assert_allclose(with_both[1, own, 13 * order : 13 * (order + 1)], expected, atol=1e-5)
 
 
+def test_deltas_stop_at_a_gap_by_hand() -> None:
+    """The same ramp with token 4 not recorded: tokens 0..3 and 5..7 of lead I are runs of their own."""
+    rows = np.zeros((1, 93, 1), np.float32)
+    rows[0, :8, 0] = [0, 1, 2, 3, 0, 5, 6, 7]
+    recorded = np.ones((1, 93), bool)
+    recorded[0, 4] = False
+    deltas = with_deltas(rows, GRID, 500, width=5, recorded=recorded)[0, :, 1]
+    # At token 3 the neighbours are 1 2 | 3 | 3 3: (-2 * 1 - 2 + 3 + 2 * 3) / 10; at token 5: 5 5 | 5 | 6 7.
+    np.testing.assert_allclose(deltas[:8], [0.5, 0.8, 0.8, 0.5, 0, 0.5, 0.6, 0.5], atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(recorded=npst.arrays(bool, (2, 93)), seed=st.integers(0, 100))
+def test_deltas_of_recorded_runs_equal_librosa(recorded: np.ndarray, seed: int) -> None:
+    from librosa.feature import delta
+
+    rows = np.random.default_rng(seed).standard_normal((2, 93, 2)).astype(np.float32) * recorded[..., None]
+    with_both = with_deltas(rows, GRID, 500, width=5, recorded=recorded)
+    runs = np.cumsum((np.diff(recorded, prepend=False) != 0) | (np.diff(GRID.lead_of_token(500), prepend=0) != 0), -1)
+    for which in range(2):
+        for run in np.unique(runs[which][recorded[which]]):
+            own = runs[which] == run
+            for order in (1, 2):
+                expected = delta(rows[which, own], width=5, order=order, axis=0, mode="nearest")
+                np.testing.assert_allclose(with_both[which, own, 2 * order : 2 * (order + 1)], expected, atol=1e-5)
+    assert (with_both[~recorded] == 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rate_hz", sorted(CONV_STEMS))
+def test_what_was_not_recorded_changes_no_row(name: str, rate_hz: int) -> None:
+    config = DescriptorConfig(name=name, sampling_rate_hz=rate_hz)  # type: ignore[arg-type]
+    recorded = np.random.default_rng(1).random((3, 93)) < 0.8
+    inputs = _inputs(rate_hz=rate_hz)
+    other = inputs.copy()
+    width = config.grid.stride
+    for row, token in np.argwhere(~recorded):
+        other[row, token * width : (token + 1) * width] = np.random.default_rng(token).standard_normal(width)
+    rows, of_other = config.compute(inputs, recorded), config.compute(other, recorded)
+    np.testing.assert_allclose(rows, of_other, rtol=1e-4, atol=1e-3)
+    assert (rows[~recorded] == 0).all()
+    without_gaps = config.compute(inputs)
+    columns = slice(0, 13) if name == "mfcc" else slice(None)
+    np.testing.assert_allclose(rows[recorded][:, columns], without_gaps[recorded][:, columns], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(config.compute(inputs, np.ones((3, 93), bool)), without_gaps, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rate_hz", sorted(CONV_STEMS))
 def test_a_batch_equals_its_rows(name: str, rate_hz: int) -> None:
@@ -196,6 +243,8 @@ def test_shape_statistics_do_not_depend_on_gain(window: np.ndarray, gain: float)
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(InputError, match=r"wanted model inputs \[batch, sample\]"):
         time_frequency(np.zeros((2, 12, 500), np.float32), GRID)
+    with pytest.raises(InputError, match=r"wanted a token mask of shape \(2, 93\), got \(2, 92\)"):
+        DescriptorConfig(name="mfcc").compute(np.zeros((2, 6000), np.float32), np.ones((2, 92), bool))
     with pytest.raises(InputError, match="wanted 93 tokens"):
         with_deltas(np.zeros((1, 90, 13), np.float32), GRID, 500, width=5)
 
