@@ -13,6 +13,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.report import line, machine, peak_worker_mib, tree_cpu_s
+from benchmarks.report import line, machine, peak_worker_mib
 from hubert_ecg.clustering.codebook import Codebook, normalise_with
 from hubert_ecg.ecg.features import DescriptorConfig
 from hubert_ecg.pipeline.crops import WaveformShard
@@ -82,7 +83,6 @@ def compare(
     little, much = job(small, 1), job(large, options.jobs)
     title = f"{name}, whole job, {large.rows} records"
     print(line(title, plain_s / much.core_s, much.core_s, plain_s, "plain loop"))
-    print(line(f"{title}, CPU time", plain_s / much.cpu_s, much.cpu_s, plain_s, "plain loop"))
     note = f"the job with {small.rows}; largest worker {little.peak_mib:.0f} -> {much.peak_mib:.0f} MiB"
     print(
         line(f"{name}, ten times the records", little.core_s / much.core_s, much.core_s, little.core_s, note),
@@ -123,8 +123,6 @@ class JobCost:
 
     core_s: float
     """Median wall-clock seconds times cores."""
-    cpu_s: float
-    """Median CPU seconds of all processes, Ray's own among them: what is left where other work shares the machine."""
     peak_mib: float
     """Peak resident memory of the largest worker."""
 
@@ -136,16 +134,34 @@ def median_job(work: Callable[[str], Manifest], records: int, folder: str, runs:
     from hubert_ecg.pipeline.ray_cluster import available, start_ray
 
     start_ray()
-    core_s, cpu_s = [], []
+    core_s = []
+    watch = PeakWatch()
+    watch.start()
     for _ in range(runs):
-        start, used = time.perf_counter(), tree_cpu_s()
+        start = time.perf_counter()
         work(f"{folder}/output")
         core_s.append((time.perf_counter() - start) * available("CPU") / records)
-        cpu_s.append((tree_cpu_s() - used) / records)
         shutil.rmtree(f"{folder}/output")
-    peak_mib = peak_worker_mib()
+    peak_mib = watch.stop()
     ray.shutdown()
-    return JobCost(core_s=statistics.median(core_s), cpu_s=statistics.median(cpu_s), peak_mib=peak_mib)
+    return JobCost(core_s=statistics.median(core_s), peak_mib=peak_mib)
+
+
+class PeakWatch(threading.Thread):
+    """Looks at the workers' peak memory every second: actors end with their job and leave nothing to look at."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.ended, self.peak_mib = threading.Event(), 0.0
+
+    def run(self) -> None:
+        while not self.ended.wait(1.0):
+            self.peak_mib = max(self.peak_mib, peak_worker_mib())
+
+    def stop(self) -> float:
+        self.ended.set()
+        self.join()
+        return max(self.peak_mib, peak_worker_mib())
 
 
 def per_record(work: Callable[[], object], records: int, runs: int) -> float:
@@ -248,7 +264,7 @@ def latent_codebook(waveforms: Manifest, checkpoint: str, directory: str) -> str
         HubertECG(model_config("tiny", vocab_sizes=(100,))),
         CheckpointInfo(kind="ssl", preprocessing=preprocess.to_dict()),
     )
-    feature = describe_latent(LatentSource.open(checkpoint), preprocess, 1, "fp32")
+    feature = describe_latent(LatentSource.open(checkpoint), preprocess, 1, "float32")
     centroids = normalise_with(np.random.default_rng(0).standard_normal((100, feature.dim)).astype(np.float32), "l2")
     book = Codebook(
         centroids=centroids, descriptor=feature.descriptor, layer=1, checkpoint_fingerprint=feature.fingerprint

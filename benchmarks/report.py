@@ -26,18 +26,6 @@ def peak_worker_mib() -> float:
     return max(peaks, default=0.0)
 
 
-def tree_cpu_s() -> float:
-    """CPU seconds that this process and the living ones that descend from it have used, Ray's own among them."""
-    ticks = 0
-    for pid in [os.getpid(), *_descendants(os.getpid())]:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:  # the process has ended meanwhile
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def _descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):

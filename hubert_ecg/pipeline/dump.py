@@ -45,7 +45,7 @@ class DumpConfig:
     """Pre-trained checkpoint C (a directory, or a `.pt` file of the original project); for `latent` only."""
     layer: int | None = None
     """Encoder layer whose output is taken, 0-based; for `latent` only."""
-    precision: Precision = "fp32"
+    precision: Precision = "float32"
     """Arithmetic of the model, for `latent` only; the codebook fitted to the features carries it."""
     split: Literal["train", "val", "test", "all"] = "train"
     """Recordings to take; the codebook of a fair experiment sees training recordings only."""
@@ -69,7 +69,7 @@ class DumpConfig:
         latent = self.descriptor == LATENT
         if latent and (self.checkpoint is None or self.layer is None):
             raise ConfigError("--descriptor latent: wanted --checkpoint and --layer too, got neither or one of them")
-        if not latent and (self.checkpoint is not None or self.layer is not None or self.precision != "fp32"):
+        if not latent and (self.checkpoint is not None or self.layer is not None or self.precision != "float32"):
             raise ConfigError(
                 f"--descriptor {self.descriptor}: --checkpoint, --layer and --precision belong to `latent` only"
             )

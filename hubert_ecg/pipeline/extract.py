@@ -14,7 +14,7 @@ from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest
 
 FeatureName = Literal["time_frequency", "mfcc", "mixed", "latent"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["float32", "bfloat16"]
 LATENT: Literal["latent"] = "latent"
 
 NOT_FINITE = "not finite"
@@ -115,7 +115,7 @@ class _LatentModel:
         assert first.checkpoint is not None
         self.layers = sorted({feature.descriptor["layer"] for feature in features})
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.bf16 = first.descriptor["precision"] == "bf16"
+        self.bf16 = first.descriptor["precision"] == "bfloat16"
         self.model, info = load_checkpoint(first.checkpoint, expect="ssl")
         if info.fingerprint != first.fingerprint:
             raise CheckpointError(

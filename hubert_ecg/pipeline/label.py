@@ -194,7 +194,7 @@ def _features_of(config: LabelConfig, books: dict[str, Codebook], preprocess: Pr
             )
         else:
             source = source or LatentSource.open(config.checkpoint)
-            precision = config.precision or book.descriptor.get("precision", "fp32")
+            precision = config.precision or book.descriptor.get("precision", "float32")
             features[name] = describe_latent(source, preprocess, book.layer, precision)
         _check_feature(features[name], book, path, config)
     return features

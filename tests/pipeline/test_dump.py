@@ -156,7 +156,7 @@ def test_an_empty_split_is_refused_before_anything_is_written(tmp_path: Path) ->
     ("settings", "message"),
     [
         ({"descriptor": "latent"}, "--checkpoint and --layer too"),
-        ({"precision": "bf16"}, "belong to `latent` only"),
+        ({"precision": "bfloat16"}, "belong to `latent` only"),
         ({"start_fraction": 0.5, "end_fraction": 0.5}, "wanted 0 <= start < end <= 1"),
         ({"sample_fraction": 0.0}, "wanted a share"),
         ({"crop_starts_s": (2.5,)}, "the first 0"),

@@ -35,7 +35,7 @@ def crops_of(waveforms: Manifest) -> Crops:
 
 
 def latent(
-    checkpoint: str | Path, layer: int, precision: Precision = "fp32", preprocess: PreprocessConfig = PADDED
+    checkpoint: str | Path, layer: int, precision: Precision = "float32", preprocess: PreprocessConfig = PADDED
 ) -> Feature:
     return describe_latent(LatentSource.open(str(checkpoint)), preprocess, layer, precision)
 
@@ -65,7 +65,9 @@ def test_latents_are_the_outputs_of_the_layers(tmp_path: Path, stable_norm: bool
 def test_bf16_latents_are_near_the_others(tmp_path: Path) -> None:
     save_model(tmp_path / "c")
     crops = crops_of(write_waveforms(str(tmp_path / "w"), noisy_rows(3)))
-    exact, rounded = Extractor([latent(tmp_path / "c", 1, precision) for precision in ("fp32", "bf16")]).compute(crops)
+    exact, rounded = Extractor([latent(tmp_path / "c", 1, precision) for precision in ("float32", "bfloat16")]).compute(
+        crops
+    )
     assert rounded.dtype == np.float32
     assert 0 < np.abs(rounded - exact).max() / np.abs(exact).max() < 0.05
 

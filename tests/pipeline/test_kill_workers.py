@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(path / "model")
     rng = np.random.default_rng(0)
     mfcc = DescriptorConfig(name="mfcc")
-    latent = {"name": "latent", "layer": 1, "precision": "fp32"}
+    latent = {"name": "latent", "layer": 1, "precision": "float32"}
     model = LatentSource.open(str(path / "model")).fingerprint
     centroids = {
         n: normalise_with(rng.standard_normal((50, d)).astype("f4"), "l2") for n, d in ((0, mfcc.dim), (1, 32))

@@ -40,7 +40,7 @@ def latent_book(directory: Path, checkpoint: Path, layer: int, num_clusters: int
     rows = np.random.default_rng(layer).standard_normal((num_clusters, 32)).astype(np.float32)
     book = Codebook(
         centroids=normalise_with(rows, "l2"),
-        descriptor={"name": "latent", "layer": layer, "precision": "fp32"},
+        descriptor={"name": "latent", "layer": layer, "precision": "float32"},
         layer=layer,
         checkpoint_fingerprint=LatentSource.open(str(checkpoint)).fingerprint,
     )
@@ -119,8 +119,8 @@ def test_an_ensemble_has_the_codes_that_each_codebook_gives_alone(tmp_path: Path
     features = {
         "k20": describe_descriptor("mfcc", PREPROCESS),
         "k9": describe_descriptor("mfcc", PREPROCESS),
-        "l0": describe_latent(source, PREPROCESS, 0, "fp32"),
-        "l2": describe_latent(source, PREPROCESS, 2, "fp32"),
+        "l0": describe_latent(source, PREPROCESS, 0, "float32"),
+        "l2": describe_latent(source, PREPROCESS, 2, "float32"),
     }
     (crops,) = shard.crops((0.0, 5.0), 64)
     for name, book in books.items():
@@ -128,7 +128,7 @@ def test_an_ensemble_has_the_codes_that_each_codebook_gives_alone(tmp_path: Path
         (of_tokens,) = Extractor([features[name]]).compute(crops)
         expected = nearest_by_sklearn(of_tokens.reshape(5 * 2 * 93, -1), book)
         assert (codes == expected).mean() > 0.999  # Latents of other batches may round a tie the other way.
-    assert manifest.config["precision"] == {"l0": "fp32", "l2": "fp32"}
+    assert manifest.config["precision"] == {"l0": "float32", "l2": "float32"}
 
 
 def test_a_recording_whose_features_are_not_finite_has_no_codes_and_is_named(tmp_path: Path) -> None:
