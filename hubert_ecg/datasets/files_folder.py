@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -17,9 +16,11 @@ from hubert_ecg.datasets.label_csv import PATH, ages_years, label_columns, read_
 from hubert_ecg.datasets.labels import Task
 from hubert_ecg.datasets.source import Listing, build_listing
 from hubert_ecg.datasets.splits import SplitConfig, patient_disjoint_split
+from hubert_ecg.datasets.wfdb_segments import without_segments
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import ConfigError, InputError, RecordingError
-from hubert_ecg.formats import count_recordings, read_recording
+from hubert_ecg.formats import ReadOptions, count_recordings, read_recording
+from hubert_ecg.formats.options import Units
 from hubert_ecg.storage import files
 from hubert_ecg.storage.local_copy import local_copy
 
@@ -47,6 +48,10 @@ class FilesSource:
     """Whether .npy and .npz files hold several recordings each; then every one of them is opened to count them."""
     sampling_rate_hz: float = 500.0
     """Rate of files that do not say it (.npy), Hz."""
+    units: Units = "auto"
+    """Unit of files that do not say it. `auto`: mV where the amplitudes are an ECG's in mV, otherwise uV or V."""
+    lead_names: tuple[str, ...] = ()
+    """Leads of files that do not name them, in order: `[I, II, V1]`. Arrays of 12 or 8 leads need none."""
     labels: str = ""
     """CSV with `filename` or `record_id` and a column per label; patient_id, age, sex and split are understood too."""
     label_start_index: int = 1
@@ -57,21 +62,26 @@ class FilesSource:
     """How the recordings are divided where the CSV does not say it."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.sampling_rate_hz < np.inf:
-            raise ConfigError(f"sampling_rate_hz: wanted a rate above 0 Hz, got {self.sampling_rate_hz}")
+        self.options()
         if self.label_start_index < 0:
             raise ConfigError(f"label_start_index: wanted 0 or more, got {self.label_start_index}")
         if self.task not in ("multi_label", "multi_class", "regression"):
             raise ConfigError(f"task: wanted multi_label, multi_class or regression, got {self.task}")
 
+    def options(self) -> ReadOptions:
+        """What readers are told of files that do not say it. Raises ConfigError."""
+        return ReadOptions(sampling_rate_hz=self.sampling_rate_hz, units=self.units, lead_names=self.lead_names or None)
+
     def listing(self) -> Listing:
-        """Names only: no file is opened but the list, the labels and, where asked, batches."""
+        """Names only: no file is opened but the list, the labels, WFDB headers that seem to have segments beside them
+        and, where asked, batches."""
         if files.is_file(self.input):
             names, left_out = _listed(self.input), {}
             folder = self.input.rpartition("/")[0]
         else:
             found = find_recordings(self.input, pattern=self.pattern)
-            names, left_out = [path for path in found.paths if not self._is_labels(path)], found.left_out
+            names, segments = without_segments(self.input, [path for path in found.paths if not self._is_labels(path)])
+            left_out = found.left_out | ({"segments of other WFDB records": segments} if segments else {})
             folder = ""
         labelled = _LabelFile.read(self, names) if self.labels else None
         if self.batches:
@@ -89,9 +99,17 @@ class FilesSource:
     def read(self, row: dict[str, Any]) -> Recording:
         """The file of one row, or its recording of a batch; the labels file's person wins over the file's own."""
         with local_copy(files.within(self.input, row["path"])) as path:
-            recording = read_recording(path, sampling_rate_hz=self.sampling_rate_hz, record_id=row["record_id"])
+            recording = self._read_file(path, row["record_id"])
         said = {name: row[name] for name in ("patient_id", "age_years", "sex") if row[name] is not None}
         return replace(recording, **said)
+
+    def _read_file(self, path: str, record_id: str) -> Recording:
+        try:
+            return read_recording(path, record_id=record_id, options=self.options())
+        except RecordingError as error:
+            if error.reason != "several recordings":
+                raise
+            raise RecordingError(error.reason, f"{error} (--files.batches true does)") from error
 
     def split_of(self, patient_id: str, listed: str) -> str:
         """The split of a recording whose patient only its file names: drawn by patient, so that no one stands in two.

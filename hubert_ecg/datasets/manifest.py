@@ -22,7 +22,8 @@ from hubert_ecg.datasets.source import Listing, build_listing
 from hubert_ecg.datasets.splits import SplitConfig
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import ConfigError, InputError
-from hubert_ecg.formats import read_recording
+from hubert_ecg.formats import ReadOptions, read_recording
+from hubert_ecg.formats.options import Units
 from hubert_ecg.storage import files
 from hubert_ecg.storage.local_copy import local_copy
 
@@ -58,6 +59,10 @@ class ManifestSource:
     regression: a number in each label column, empty where it is not known."""
     sampling_rate_hz: float = 500.0
     """Rate of files that do not say it (.npy), Hz."""
+    units: Units = "auto"
+    """Unit of files that do not say it. `auto`: mV where the amplitudes are an ECG's in mV, otherwise uV or V."""
+    lead_names: tuple[str, ...] = ()
+    """Leads of files that do not name them, in order: `[I, II, V1]`. Arrays of 12 or 8 leads need none."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """How labels and recordings are thinned out, and divided where nothing gives the split."""
 
@@ -68,8 +73,11 @@ class ManifestSource:
             raise ConfigError(f"label_start_index: wanted 0 or more, got {self.label_start_index}")
         if self.task not in ("multi_label", "multi_class", "regression"):
             raise ConfigError(f"task: wanted multi_label, multi_class or regression, got {self.task}")
-        if not 0 < self.sampling_rate_hz < np.inf:
-            raise ConfigError(f"sampling_rate_hz: wanted a rate above 0 Hz, got {self.sampling_rate_hz}")
+        self.options()
+
+    def options(self) -> ReadOptions:
+        """What readers are told of files that do not say it. Raises ConfigError."""
+        return ReadOptions(sampling_rate_hz=self.sampling_rate_hz, units=self.units, lead_names=self.lead_names or None)
 
     def listing(self) -> Listing:
         """All rows but those without a file name. A file that is not there is listed, and fails when read."""
@@ -103,7 +111,7 @@ class ManifestSource:
     def read(self, row: dict[str, Any]) -> Recording:
         """The file of one row."""
         with local_copy(files.within(self.input, row["path"])) as path:
-            recording = read_recording(path, sampling_rate_hz=self.sampling_rate_hz, record_id=row["record_id"])
+            recording = read_recording(path, record_id=row["record_id"], options=self.options())
         return replace(
             recording,
             patient_id=row["patient_id"],

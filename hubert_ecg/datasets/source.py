@@ -78,7 +78,10 @@ def build_listing(
     count = len(record_ids)
     if count == 0:
         first = f"; the first of {len(dropped)} dropped rows: {dropped[0][0]}: {dropped[0][1]}" if dropped else ""
-        raise InputError(f"{described}: wanted at least one recording, got none{first}")
+        others = ", ".join(f"{number} {what}" for what, number in sorted((left_out or {}).items()))
+        raise InputError(
+            f"{described}: wanted at least one recording, got none{first}{f'; left out: {others}' if others else ''}"
+        )
     nothing = [None] * count
     columns = {
         "record_id": pa.array(record_ids, pa.string()),

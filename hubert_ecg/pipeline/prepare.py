@@ -130,13 +130,14 @@ def prepare(config: PrepareConfig) -> Manifest:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["set_aside_by_reason"].items())
         raise InputError(
             f"{config.input or config.source}: not one of {report['listed']} recordings could be used ({reasons}); "
-            f"see {files.join(output.directory, REPORT)}"
+            f"see {files.join(output.directory, REPORT)}, mend them and choose another --output"
         )
     leaks = settle_leaks(_unfinished(output.directory, parts), config.leaks, label_tasks(listing), config.preprocess())
     if leaks:
         report = _report(output.directory, parts, listing) | {"leaks": leaks}
         files.write_json(files.join(output.directory, REPORT), report)
     write_page(files.join(output.directory, PAGE), _unfinished(output.directory, parts), report, config.preprocess())
+    _tell(report)
     if config.findings == "warn":
         _warn(report)
     facts = {
@@ -191,6 +192,15 @@ def _read_all(config: PrepareConfig, source: Source, salt: bytes | None, listing
     return parts
 
 
+def _tell(report: dict[str, Any]) -> None:
+    """What came of the recordings, so that nobody has to open the report to learn that half of them are gone."""
+    log.info("prepare: %d of %d recordings are in the table", report["prepared"], report["listed"])
+    for what, counts in (("set aside", report["set_aside_by_reason"]), ("left out", report["left_out"])):
+        if counts:
+            described = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+            log.warning("prepare: %s: %s; see %s", what, described, PAGE)
+
+
 def _warn(report: dict[str, Any]) -> None:
     """One line per kind of finding that is more than a note."""
     for kind, counts in sorted(report["summary"]["findings"].items()):
@@ -235,6 +245,7 @@ def _report(directory: str, parts: int, listing: Listing) -> dict[str, Any]:
     splits: Counter[str] = sum((Counter(receipt["splits"]) for receipt in receipts), Counter())
     tags: Counter[str] = sum((Counter(receipt["tags"]) for receipt in receipts), Counter())
     return {
+        "source": listing.source,
         "listed": listing.table.num_rows,
         "prepared": sum(receipt["rows"] for receipt in receipts),
         "set_aside_by_reason": dict(Counter(entry["reason"] for entry in set_aside + unlisted)),

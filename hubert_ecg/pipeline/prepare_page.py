@@ -1,7 +1,6 @@
 """The report of prepare as one self-contained HTML page: what was read, refused and found, with pictures."""
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.ecg.preprocess import PreprocessConfig, Waveform
 from hubert_ecg.ecg.recording import STANDARD_LEADS
-from hubert_ecg.evaluation.bars import SEVERITY_COLOURS, histogram_rows_png, stacked_bars_png
-from hubert_ecg.evaluation.ecg_figure import ecg_png
+from hubert_ecg.evaluation.ecg_figure import ecg_svg
 from hubert_ecg.pipeline.prepare_summary import RANGE_EDGES_MV
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
@@ -21,6 +19,11 @@ _SPLITS = ("train", "val", "test")
 _SHOWN_SET_ASIDE = 200
 _SHOWN_LABELS = 40
 _SHOWN_EXAMPLES = 8
+_SHOWN_S = 10.0
+_EXAMPLE_COLUMNS = ["record_id", "counts", "offset_mv", "gain_mv", "valid_samples", "findings"]
+
+Bars = list[dict[str, Any]]
+"""Of each bar its name, its total, and its parts with their kind, count and width in percent."""
 
 
 def write_page(path: str, waveforms: Manifest, report: Mapping[str, Any], preprocess: PreprocessConfig) -> None:
@@ -35,7 +38,9 @@ def write_page(path: str, waveforms: Manifest, report: Mapping[str, Any], prepro
         summary=report["summary"],
         shown_set_aside=report["set_aside"][:_SHOWN_SET_ASIDE],
         leaks=report.get("leaks", []),
-        pictures=_pictures(report),
+        charts=_charts(report),
+        heat_map=_heat_map(report["summary"]["range_mv"]),
+        edges_mv=RANGE_EDGES_MV.tolist(),
         label_tables={name: _label_table(counts) for name, counts in report["summary"]["labels"].items()},
         splits=_SPLITS,
         examples=_examples(waveforms, report["summary"]["examples"], preprocess),
@@ -44,28 +49,50 @@ def write_page(path: str, waveforms: Manifest, report: Mapping[str, Any], prepro
     files.write_bytes(path, page.encode())
 
 
-def _pictures(report: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> PNG as a data URI; a picture without anything to show is left out."""
+def _charts(report: Mapping[str, Any]) -> dict[str, Bars]:
+    """Name -> its bars, the longest first where their names have no order; one without anything to show is left out."""
     summary = report["summary"]
-    made: dict[str, bytes] = {}
-    if report["set_aside_by_reason"]:
-        reasons = dict(sorted(report["set_aside_by_reason"].items(), key=lambda item: -item[1]))
-        made["set_aside"] = stacked_bars_png(list(reasons), {"set aside": list(reasons.values())}, xlabel="recordings")
-    if summary["findings"]:
-        kinds = sorted(summary["findings"], key=lambda kind: -sum(summary["findings"][kind].values()))
-        series = {severity: [summary["findings"][kind].get(severity, 0) for kind in kinds] for severity in _SEVERITIES}
-        made["findings"] = stacked_bars_png(kinds, series, xlabel="recordings", colours=SEVERITY_COLOURS)
-    made["range"] = histogram_rows_png(
-        STANDARD_LEADS,
-        np.array(summary["range_mv"]),
-        RANGE_EDGES_MV,
-        xlabel="range of the band-passed lead over the recording, mV",
-    )
+    found = {
+        kind: {severity: counts[severity] for severity in _SEVERITIES if counts.get(severity)}
+        for kind, counts in summary["findings"].items()
+    }
+    charts = {
+        "set_aside": _bars({reason: {"": count} for reason, count in report["set_aside_by_reason"].items()}),
+        "findings": _bars(found),
+    }
     for name in ("rates_hz", "durations_s", "age_bands"):
-        counts = dict(sorted(summary[name].items(), key=lambda item: float(item[0])))
-        if counts:
-            made[name] = stacked_bars_png(list(counts), {"recordings": list(counts.values())}, xlabel="recordings")
-    return {name: _data_uri(png) for name, png in made.items()}
+        counted = sorted(summary[name].items(), key=lambda item: float(item[0]))
+        charts[name] = _bars({value: {"": count} for value, count in counted}, in_order=True)
+    return {name: bars for name, bars in charts.items() if bars}
+
+
+def _bars(counts: Mapping[str, Mapping[str, int]], *, in_order: bool = False) -> Bars:
+    """name -> part -> count, as bars of which the longest is 100 % wide."""
+    totals = {name: sum(parts.values()) for name, parts in counts.items()}
+    names = list(counts) if in_order else sorted(counts, key=lambda name: -totals[name])
+    longest = max(totals.values(), default=0)
+    return [
+        {
+            "name": name,
+            "total": totals[name],
+            "parts": [
+                {"kind": kind, "count": count, "percent": round(100 * count / longest, 2)}
+                for kind, count in counts[name].items()
+            ],
+        }
+        for name in names
+    ]
+
+
+def _heat_map(histograms: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """One row per lead: of each bin its share of the recordings, and how dark it is, 0 to 1."""
+    counts = np.array(histograms, float).reshape(len(STANDARD_LEADS), -1)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    darkness = np.sqrt(shares / max(shares.max(), 1e-9))
+    return [
+        {"lead": lead, "cells": [{"share": s, "dark": round(d, 3)} for s, d in zip(*rows, strict=True)]}
+        for lead, *rows in zip(STANDARD_LEADS, shares.tolist(), darkness.tolist(), strict=True)
+    ]
 
 
 def _label_table(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
@@ -91,32 +118,38 @@ def _examples(
     """Some ECGs with severe findings and one without any, as pictures."""
     # The one without findings comes last, and stays when there are more kinds than room.
     kinds = sorted(places, key=lambda kind: (kind == "none", kind))
-    shown = []
-    for kind in kinds[-_SHOWN_EXAMPLES:]:
-        part, row = places[kind][0]
-        table = files.read_table(
-            waveforms.part(part), ["record_id", "counts", "offset_mv", "gain_mv", "valid_samples", "findings"]
-        ).slice(row, 1)
-        waveform = Waveform(
-            counts=tables.list_rows(table["counts"])[0].reshape(12, -1),
-            offset_mv=tables.stack_rows(table["offset_mv"])[0],
-            gain_mv=tables.stack_rows(table["gain_mv"])[0],
-            valid_samples=tables.stack_rows(table["valid_samples"])[0],
-        )
-        millivolts = waveform.millivolts(preprocess)
-        for lead, valid in enumerate(waveform.valid_samples):
-            millivolts[lead, valid:] = np.nan
-        findings = [Finding(**finding) for finding in table["findings"][0].as_py()]
-        shown.append(
-            {
-                "title": "no finding" if kind == "none" else kind,
-                "record_id": table["record_id"][0].as_py(),
-                "findings": findings,
-                "picture": _data_uri(ecg_png(millivolts, preprocess.table_rate_hz, findings=findings)),
-            }
-        )
-    return shown
+    return [_example(waveforms, kind, places[kind][0], preprocess) for kind in kinds[-_SHOWN_EXAMPLES:]]
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _example(waveforms: Manifest, kind: str, place: Sequence[int], preprocess: PreprocessConfig) -> dict[str, Any]:
+    """One picture and what goes with it. `place`: shard and row."""
+    part, row = place
+    table = files.read_table(waveforms.part(part), _EXAMPLE_COLUMNS).slice(row, 1)
+    waveform = Waveform(
+        counts=tables.list_rows(table["counts"])[0].reshape(12, -1),
+        offset_mv=tables.stack_rows(table["offset_mv"])[0],
+        gain_mv=tables.stack_rows(table["gain_mv"])[0],
+        valid_samples=tables.stack_rows(table["valid_samples"])[0],
+    )
+    findings = [Finding(**finding) for finding in table["findings"][0].as_py()]
+    findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
+    millivolts, rate_hz = waveform.millivolts(preprocess), preprocess.table_rate_hz
+    start = _shown_from(kind, findings, millivolts.shape[1], rate_hz)
+    shown = millivolts[:, start : start + round(_SHOWN_S * rate_hz)]
+    picture = ecg_svg(shown, rate_hz, start_s=start / rate_hz, findings=findings)
+    return {
+        "title": "no finding" if kind == "none" else kind,
+        "record_id": table["record_id"][0].as_py(),
+        "findings": findings,
+        "picture": picture,
+        "start_s": start / rate_hz,
+        "shown_s": shown.shape[1] / rate_hz,
+        "duration_s": millivolts.shape[1] / rate_hz,
+    }
+
+
+def _shown_from(kind: str, findings: Sequence[Finding], num_samples: int, rate_hz: int) -> int:
+    """First sample to show of a long recording: a little before the finding that the example is for."""
+    found = next((finding.start_s for finding in findings if finding.kind == kind and finding.start_s), 0.0)
+    latest = num_samples - round(_SHOWN_S * rate_hz)
+    return max(0, min(round((found - _SHOWN_S / 10) * rate_hz), latest))

@@ -68,7 +68,7 @@ class ShardWork:
     def _prepare(self, row: dict[str, Any]) -> dict[str, Any]:
         """The table row of one listed recording. Raises RecordingError when it cannot be used."""
         recording = standard_12_lead(self.source.read(row), missing=self.preprocess.missing_leads)
-        problems = find_problems(recording, self.quality)
+        problems = self._problems(recording)
         if self.policy == "set_aside":
             _refuse_severe(recording, problems)
         waveform = prepare_waveform(recording, self.preprocess)
@@ -76,6 +76,15 @@ class ShardWork:
         said = {(finding.kind, finding.lead, finding.start_s) for finding in recording.findings}
         new = [finding for finding in problems if (finding.kind, finding.lead, finding.start_s) not in said]
         return self._row(row, recording, waveform, (*recording.findings, *new, *waveform.findings))
+
+    def _problems(self, recording: Recording) -> list[Finding]:
+        """What is wrong with the signal. That a lead holds nothing is none where zeros may stand for it: it is masked,
+        and said elsewhere."""
+        problems = find_problems(recording, self.quality)
+        if self.preprocess.missing_leads == "refuse":
+            return problems
+        there = dict(zip(recording.lead_names, np.isfinite(recording.samples).any(axis=1), strict=True))
+        return [problem for problem in problems if problem.kind != "not recorded" or there[problem.lead or ""]]
 
     def _row(
         self, row: dict[str, Any], recording: Recording, waveform: Waveform, findings: Sequence[Finding]

@@ -94,7 +94,7 @@ def test_a_batch_becomes_its_recordings_where_asked(folder: Path) -> None:
     assert [row["record_id"] for row in rows] == ["a", "ward/b", "ward/c#0", "ward/c#1", "ward/c#2"]
     np.testing.assert_array_equal(source.read(rows[4]).samples, batch[2])
     whole = FilesSource(input=str(folder))
-    with pytest.raises(RecordingError, match="a batch of 3"):
+    with pytest.raises(RecordingError, match=r"a batch of 3; .* \(--files.batches true does\)"):
         whole.read(whole.listing().table.to_pylist()[2])
 
 
@@ -172,3 +172,21 @@ def test_an_object_store_lists_and_reads_as_a_disk(s3_bucket: str, folder: Path)
     np.testing.assert_array_equal(source.read(rows[3]).samples, batch[1])
     listed = FilesSource(input=f"{s3_bucket}/in/list.txt")
     assert listed.read(listed.listing().table.to_pylist()[0]).samples[0, 0] == 2
+
+
+def test_what_files_do_not_say_can_be_said_for_them(tmp_path: Path) -> None:
+    """Three leads in uV, whose names and unit no array carries."""
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(3, 500)) * 1e6)
+    source = FilesSource(input=str(tmp_path), lead_names=("I", "II", "V1"), units="uV", sampling_rate_hz=250)
+    recording = source.read(source.listing().table.to_pylist()[0])
+    assert recording.lead_names == ("I", "II", "V1")
+    np.testing.assert_allclose(recording.samples, np.load(tmp_path / "a.npy") / 1000, rtol=1e-6)
+    with pytest.raises(ConfigError, match="units"):
+        FilesSource(units="kV")  # type: ignore[arg-type]
+
+
+def test_a_folder_without_recordings_says_what_lies_there(tmp_path: Path) -> None:
+    for name in ("a.scp", "b.scp", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(InputError, match=r"got none; left out: 2 \*\.scp, 1 \*\.txt"):
+        FilesSource(input=str(tmp_path)).listing()

@@ -120,6 +120,14 @@ def test_severe_findings_set_aside_when_asked(archive: Path, tmp_path: Path) -> 
     assert set(rows_of(manifest)) == {"good"}
 
 
+def test_a_lead_that_zeros_stand_for_is_no_severe_finding(archive: Path, tmp_path: Path) -> None:
+    """`--missing_leads zero --findings set_aside` keeps the recording of eleven leads, V6 being masked."""
+    _, manifest = run(archive, tmp_path, policy="set_aside", preprocess={"missing_leads": "zero"})
+    row = rows_of(manifest)["eleven"]
+    assert [(f["kind"], f["severity"], f["lead"]) for f in row["findings"]] == [("missing lead", "warning", "V6")]
+    assert row["valid_samples"][11] == 0
+
+
 def test_with_a_salt_no_id_and_no_file_name_is_left(archive: Path, tmp_path: Path) -> None:
     receipt, manifest = run(archive, tmp_path, salt=SALT)
     rows = rows_of(manifest)
@@ -136,6 +144,7 @@ def test_the_page_holds_what_was_read_and_runs_nothing(archive: Path, tmp_path: 
     receipt, manifest = run(archive, tmp_path)
     poisoned = {"record_id": "<script>alert(1)</script>", "reason": "unreadable", "detail": "a & b"}
     report = {
+        "source": "files",
         "listed": 5,
         "prepared": 2,
         "set_aside_by_reason": {"unreadable": 1},
@@ -151,7 +160,8 @@ def test_the_page_holds_what_was_read_and_runs_nothing(archive: Path, tmp_path: 
     assert "http" not in page.replace("http://www.w3.org", ""), "the page must not ask for anything from elsewhere"
     assert "3 other files" in page
     assert "lead V2" in page
-    assert page.count("data:image/png;base64,") >= 5
+    assert page.count("<svg") == len(receipt["summary"]["examples"]) > 0
+    assert "<b>1</b>" in page, "the bar of what was set aside"
 
 
 def test_a_patient_that_only_files_name_stands_in_one_split(tmp_path: Path) -> None:
