@@ -51,7 +51,8 @@ class FilesSource:
     units: Units = "auto"
     """Unit of files that do not say it. `auto`: mV where the amplitudes are an ECG's in mV, otherwise uV or V."""
     lead_names: tuple[str, ...] = ()
-    """Leads of files that do not name them, in order: `[I, II, V1]`. Arrays of 12 or 8 leads need none."""
+    """Leads of all files that do not name them, in order: `[I, II, V1]`. Where every array has the 12 or 8 usual ones
+    none are needed; arrays of another number of leads than these are then set aside."""
     labels: str = ""
     """CSV with `filename` or `record_id` and a column per label; patient_id, age, sex and split are understood too."""
     label_start_index: int = 1

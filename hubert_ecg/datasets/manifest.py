@@ -62,7 +62,8 @@ class ManifestSource:
     units: Units = "auto"
     """Unit of files that do not say it. `auto`: mV where the amplitudes are an ECG's in mV, otherwise uV or V."""
     lead_names: tuple[str, ...] = ()
-    """Leads of files that do not name them, in order: `[I, II, V1]`. Arrays of 12 or 8 leads need none."""
+    """Leads of all files that do not name them, in order: `[I, II, V1]`. Where every array has the 12 or 8 usual ones
+    none are needed; arrays of another number of leads than these are then set aside."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """How labels and recordings are thinned out, and divided where nothing gives the split."""
 
