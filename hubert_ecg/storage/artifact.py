@@ -72,7 +72,7 @@ class StageOutput:
     def finished_parts(self) -> set[int]:
         """Indices of the shards that have a receipt."""
         names = files.list_names(files.join(self.directory, PARTS))
-        return {int(name[5:10]) for name in names if name.startswith("part-") and name.endswith(".json")}
+        return {int(name[5:-5]) for name in names if name.startswith("part-") and name.endswith(".json")}
 
     def receipts(self, parts: int) -> list[dict[str, Any]]:
         """The receipts of all shards, once they are finished, in order."""

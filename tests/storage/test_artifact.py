@@ -74,6 +74,12 @@ def test_only_shards_with_a_receipt_count_as_finished(tmp_path: Path) -> None:
     assert started(tmp_path / "f").finished_parts() == {3}
 
 
+def test_shards_beyond_five_digits_count_under_their_own_number(tmp_path: Path) -> None:
+    output = started(tmp_path / "f")
+    write_part(output.directory, 123_456, pa.table({"x": [1]}))
+    assert started(tmp_path / "f").finished_parts() == {123_456}
+
+
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     one, same, other = (finished(tmp_path / name, rows) for name, rows in (("a", 2), ("b", 2), ("c", 3)))
     assert one.fingerprint == same.fingerprint != other.fingerprint
