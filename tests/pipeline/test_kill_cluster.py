@@ -5,18 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from feature_tables import directions, write_features
+from processes import SECONDS, await_title, kill_node
 
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.storage.codebooks import STATES_DESCRIPTION
 from hubert_ecg.storage.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 300
 FIT = "--num_clusters [60,120] --kmeans.batch_size 20000 --kmeans.max_steps 400 --kmeans.max_no_improvement null"
 FEW_BATCHES = "--kmeans.lloyd_passes 4 --batches_mb 200 --save_interval_s 0.5"
 
@@ -51,41 +50,10 @@ def same(one: Manifest, other: Manifest) -> bool:
     )
 
 
-def descendants(root: int) -> Iterator[tuple[int, str]]:
-    """(pid, title) of all processes below one."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:  # it has ended meanwhile
-            continue
-        children.setdefault(parent, []).append(int(stat.parent.name))
-    waiting = [root]
-    while waiting:
-        for pid in children.get(waiting.pop(), []):
-            waiting.append(pid)
-            try:
-                yield pid, Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-
-
-def await_task(name: str, root: int, driver: subprocess.Popen) -> int:
-    """Process that runs a Ray task of that name below `root`."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, f"the job ended before {name} could be killed"
-        for pid, title in descendants(root):
-            if title.startswith(f"ray::{name}"):
-                return pid
-        time.sleep(0.01)
-    raise AssertionError(f"no {name} within {SECONDS} s")
-
-
 def test_killed_workers_are_made_up_for(features: str, undisturbed: Manifest, tmp_path: Path) -> None:
     driver = subprocess.Popen(job(features, tmp_path / "k"), cwd=ROOT)
     for name in ("_draw", "_take_steps", "sums_of_shards", "_judge"):
-        pid = await_task(name, driver.pid, driver)
+        pid = await_title(f"ray::{name}", driver.pid, driver)
         os.kill(pid, signal.SIGKILL)
         print(f"killed {name}, process {pid}")
     assert driver.wait(SECONDS) == 0
@@ -103,10 +71,8 @@ def test_a_killed_node_is_made_up_for(features: str, undisturbed: Manifest, tmp_
         environment = os.environ | {"RAY_ADDRESS": cluster.address}
         driver = subprocess.Popen(job(features, tmp_path / "k"), cwd=ROOT, env=environment)
         raylet = lost.all_processes["raylet"][0].process.pid
-        await_task(task, raylet, driver)
-        for pid, title in [*descendants(raylet), (raylet, "raylet")]:
-            if pid == raylet or title.startswith("ray::"):
-                os.kill(pid, signal.SIGKILL)
+        await_title(f"ray::{task}", raylet, driver)
+        kill_node(raylet)
         print(f"killed the node with process {raylet} while it ran {task}")
         assert driver.wait(SECONDS) == 0
     finally:
