@@ -17,6 +17,7 @@ from hubert_ecg.pipeline.extract import (
     Feature,
     LatentSource,
     Precision,
+    check_work,
     describe_descriptor,
     describe_latent,
     finite_crops,
@@ -24,7 +25,7 @@ from hubert_ecg.pipeline.extract import (
     set_aside,
     set_aside_facts,
 )
-from hubert_ecg.pipeline.shards import run_extraction
+from hubert_ecg.pipeline.shards import run_shards
 from hubert_ecg.storage import tables
 from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
 
@@ -80,11 +81,7 @@ class DumpConfig:
                 f"--start_fraction, --end_fraction: wanted 0 <= start < end <= 1, got {self.start_fraction} and "
                 f"{self.end_fraction}"
             )
-        if self.batch_size < 1 or self.workers < 0:
-            raise ConfigError(
-                f"wanted --batch_size of at least 1 and --workers of at least 0, got {self.batch_size} and "
-                f"{self.workers}"
-            )
+        check_work(self.batch_size, self.workers)
         check_crop_starts(self.crop_starts_s)
 
 
@@ -114,7 +111,7 @@ def dump(config: DumpConfig) -> Manifest:
     if isinstance(output, Manifest):
         return output
     arguments = {"directory": output.directory, "waveforms": waveforms, "config": config, "feature": feature}
-    run_extraction(output, tasks, DumpShard, arguments, latent=feature.latent, workers=config.workers)
+    run_shards(output, tasks, DumpShard, work_arguments=arguments, holds_model=feature.latent, workers=config.workers)
     receipts = output.receipts(waveforms.parts)
     if not sum(receipt["rows"] for receipt in receipts):
         raise InputError(

@@ -11,7 +11,7 @@ from hubert_ecg.errors import ArtifactError, ConfigError
 from hubert_ecg.pipeline.extract import check_contract, preprocess_of
 from hubert_ecg.pipeline.judge_predictions import FIGURE, METRICS, Predictions, judge_predictions, read_table_text
 from hubert_ecg.pipeline.prepare import label_sets_of
-from hubert_ecg.pipeline.shards import run_extraction
+from hubert_ecg.pipeline.shards import run_shards
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
 from hubert_ecg.storage.checkpoint import load_info
@@ -94,7 +94,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         "targets": LabelTargets(label_set=label_set, labels=labels, task=task),
         "num_crops": config.num_crops,
     }
-    run_extraction(output, tasks, PredictShard, arguments, latent=True, workers=config.workers)
+    run_shards(output, tasks, PredictShard, work_arguments=arguments, holds_model=True, workers=config.workers)
     summary = judge_predictions(
         Predictions.read(output.directory, waveforms.parts, labels, task),
         output.directory,

@@ -13,7 +13,6 @@ from hubert_ecg.pipeline.crops import Crops
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest
 
-FeatureName = Literal["time_frequency", "mfcc", "mixed", "latent"]
 Precision = Literal["float32", "bfloat16"]
 LATENT: Literal["latent"] = "latent"
 
@@ -21,6 +20,14 @@ NOT_FINITE = "not finite"
 """Reason for which a recording is set aside: some of its features are not numbers."""
 LISTED_SET_ASIDE = 100
 """So many recordings that were set aside are named in a manifest; the receipts name all."""
+
+
+def check_work(batch_size: int, workers: int) -> None:
+    """ConfigError for a number of crops or workers that gets nothing done."""
+    if batch_size < 1 or workers < 0:
+        raise ConfigError(
+            f"wanted --batch_size of at least 1 and --workers of at least 0, got {batch_size} and {workers}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

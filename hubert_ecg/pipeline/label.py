@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hubert_ecg.clustering import quality
 from hubert_ecg.clustering.codebook import Codebook
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ArtifactError, ConfigError
@@ -19,6 +20,7 @@ from hubert_ecg.pipeline.extract import (
     Feature,
     LatentSource,
     Precision,
+    check_work,
     describe_descriptor,
     describe_latent,
     finite_crops,
@@ -26,7 +28,7 @@ from hubert_ecg.pipeline.extract import (
     set_aside,
     set_aside_facts,
 )
-from hubert_ecg.pipeline.shards import run_extraction
+from hubert_ecg.pipeline.shards import run_shards
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
 from hubert_ecg.storage.codebooks import load_codebook
@@ -58,11 +60,7 @@ class LabelConfig:
             raise ConfigError('--codebooks: wanted at least one folder, got none; try "[K/k100]"')
         if len(set(_names(self.codebooks))) < len(self.codebooks):
             raise ConfigError(f"--codebooks: wanted each once, got {self.codebooks}")
-        if self.batch_size < 1 or self.workers < 0:
-            raise ConfigError(
-                f"wanted --batch_size of at least 1 and --workers of at least 0, got {self.batch_size} and "
-                f"{self.workers}"
-            )
+        check_work(self.batch_size, self.workers)
         check_crop_starts(self.crop_starts_s)
 
 
@@ -93,7 +91,7 @@ def label(config: LabelConfig) -> Manifest:
         "config": config,
     }
     tasks = [{"part": part} for part in range(waveforms.parts)]
-    run_extraction(output, tasks, LabelShard, arguments, latent=latent, workers=config.workers)
+    run_shards(output, tasks, LabelShard, work_arguments=arguments, holds_model=latent, workers=config.workers)
     receipts = output.receipts(waveforms.parts)
     described_books = {
         name: {
@@ -229,8 +227,7 @@ def _count(codes: list[np.ndarray], num_clusters: int) -> list[int]:
 def _usage(receipts: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
     """How many clusters occur, and the perplexity of their frequencies, over all tokens that have a code."""
     counts = np.sum([receipt["usage"][name] for receipt in receipts], axis=0)
-    shares = counts[counts > 0] / max(1, counts.sum())
-    return {"used": int((counts > 0).sum()), "perplexity": float(np.exp(-(shares * np.log(shares)).sum()))}
+    return {"used": int((counts > 0).sum()), "perplexity": quality.perplexity(counts) if counts.any() else 1.0}
 
 
 def _list_column(offsets: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.ListArray:

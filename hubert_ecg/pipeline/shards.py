@@ -80,19 +80,6 @@ def run_shards(
         pass
 
 
-def run_extraction(
-    output: StageOutput,
-    tasks: list[dict[str, Any]],
-    work: type,
-    arguments: dict[str, Any],
-    *,
-    latent: bool,
-    workers: int,
-) -> None:
-    """Run a shard class, one that holds a model if the features are latent."""
-    run_shards(output, tasks, work, work_arguments=arguments, holds_model=latent, workers=workers)
-
-
 class _Worker:
     """The work of a stage in one process; tells the driver how long each shard took."""
 
