@@ -17,7 +17,7 @@ from hubert_ecg.evaluation.plots import save_auroc_figure
 from hubert_ecg.evaluation.regression import evaluate_regression, regression_table
 from hubert_ecg.evaluation.table import auroc_table
 from hubert_ecg.storage import files
-from hubert_ecg.storage.artifact import Manifest
+from hubert_ecg.storage.artifact import Shards
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,8 @@ class Predictions:
     @classmethod
     def read(cls, directory: str, parts: int, labels: tuple[str, ...], task: str) -> Self:
         """From the shards of an evaluation's directory."""
-        manifest = Manifest(
-            directory=directory, verb="evaluate", config={}, inputs={}, fingerprint="", rows=0, parts=parts
-        )
-        table = pa.concat_tables([files.read_table(manifest.part(part)) for part in range(parts)])
+        shards = Shards(directory=directory, parts=parts)
+        table = pa.concat_tables([files.read_table(shards.part(part)) for part in range(parts)])
         name = "prediction" if task == "regression" else "probability"
         return cls(
             labels=labels,

@@ -26,7 +26,7 @@ from hubert_ecg.pipeline.prepare_shard import LISTING, FindingPolicy, ShardWork
 from hubert_ecg.pipeline.prepare_summary import merge
 from hubert_ecg.pipeline.shards import run_shards
 from hubert_ecg.storage import files
-from hubert_ecg.storage.artifact import Manifest, StageOutput, begin
+from hubert_ecg.storage.artifact import Manifest, Shards, StageOutput, begin
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +123,8 @@ def prepare(config: PrepareConfig) -> Manifest:
     )
     if isinstance(output, Manifest):
         return output
-    parts = _read_all(config, source, salt, listing, output)
-    report = _report(output.directory, parts, listing)
+    shards = _read_all(config, source, salt, listing, output)
+    report = _report(shards, listing)
     files.write_json(files.join(output.directory, REPORT), report)
     if report["prepared"] == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["set_aside_by_reason"].items())
@@ -132,11 +132,11 @@ def prepare(config: PrepareConfig) -> Manifest:
             f"{config.input or config.source}: not one of {report['listed']} recordings could be used ({reasons}); "
             f"see {files.join(output.directory, REPORT)}, mend them and choose another --output"
         )
-    leaks = settle_leaks(_unfinished(output.directory, parts), config.leaks, label_tasks(listing), config.preprocess())
+    leaks = settle_leaks(shards, config.leaks, label_tasks(listing), config.preprocess())
     if leaks:
-        report = _report(output.directory, parts, listing) | {"leaks": leaks}
+        report = _report(shards, listing) | {"leaks": leaks}
         files.write_json(files.join(output.directory, REPORT), report)
-    write_page(files.join(output.directory, PAGE), _unfinished(output.directory, parts), report, config.preprocess())
+    write_page(files.join(output.directory, PAGE), shards, report, config.preprocess())
     _tell(report)
     if config.findings == "warn":
         _warn(report)
@@ -147,10 +147,7 @@ def prepare(config: PrepareConfig) -> Manifest:
         "set_aside": report["set_aside_by_reason"],
         "findings": report["summary"]["findings"],
     }
-    manifest = output.finish(parts=parts, facts=facts)
-    # Paths can hold names of people; nothing after this stage needs them.
-    files.delete(files.join(output.directory, LISTING))
-    return manifest
+    return output.finish(parts=shards.parts, facts=facts)
 
 
 def label_tasks(listing: Listing) -> dict[str, str]:
@@ -172,8 +169,10 @@ def _described(config: PrepareConfig, source: Source, salt: bytes | None) -> dic
     }
 
 
-def _read_all(config: PrepareConfig, source: Source, salt: bytes | None, listing: Listing, output: StageOutput) -> int:
-    """Prepare every shard that has no receipt yet; returns the number of shards."""
+def _read_all(
+    config: PrepareConfig, source: Source, salt: bytes | None, listing: Listing, output: StageOutput
+) -> Shards:
+    """Prepare every shard that has no receipt yet."""
     parts = math.ceil(listing.table.num_rows / config.shard_size)
     log.info("prepare: %d recordings of %s in %d shards", listing.table.num_rows, config.source, parts)
     # Workers read their own row group of the listing, so that the driver does not hold a Python object per file.
@@ -189,7 +188,9 @@ def _read_all(config: PrepareConfig, source: Source, salt: bytes | None, listing
         "salt": salt,
     }
     run_shards(output, [{"part": part} for part in range(parts)], ShardWork, work_arguments=work)
-    return parts
+    # Paths can hold names of people; nothing after this needs them.
+    files.delete(listing_path)
+    return Shards(directory=output.directory, parts=parts)
 
 
 def _tell(report: dict[str, Any]) -> None:
@@ -237,9 +238,9 @@ class _HashSink:
         self.closed = True
 
 
-def _report(directory: str, parts: int, listing: Listing) -> dict[str, Any]:
+def _report(shards: Shards, listing: Listing) -> dict[str, Any]:
     """What was read and what was not, summed over the receipts of all shards."""
-    receipts = _unfinished(directory, parts).receipts()
+    receipts = shards.receipts()
     set_aside = [entry for receipt in receipts for entry in receipt["set_aside"]]
     unlisted = [{"record_id": thing, "reason": "not listed", "detail": reason} for thing, reason in listing.dropped]
     splits: Counter[str] = sum((Counter(receipt["splits"]) for receipt in receipts), Counter())
@@ -256,11 +257,6 @@ def _report(directory: str, parts: int, listing: Listing) -> dict[str, Any]:
         "core_seconds": round(sum(receipt["seconds"] for receipt in receipts), 1),
         "summary": merge(receipt["summary"] for receipt in receipts),
     }
-
-
-def _unfinished(directory: str, parts: int) -> Manifest:
-    """The shards of a directory that has no manifest yet, to read them by."""
-    return Manifest(directory=directory, verb="prepare", config={}, inputs={}, fingerprint="", rows=0, parts=parts)
 
 
 def label_sets_of(waveforms: Manifest) -> dict[str, LabelSet]:

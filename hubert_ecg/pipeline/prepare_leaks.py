@@ -13,7 +13,7 @@ from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import InputError
 from hubert_ecg.pipeline.prepare_summary import summarise
 from hubert_ecg.storage import files
-from hubert_ecg.storage.artifact import Manifest, write_part
+from hubert_ecg.storage.artifact import Shards, write_part
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _KEEP_FIRST = ("test", "val", "train")
 
 
 def settle_leaks(
-    waveforms: Manifest, policy: LeakPolicy, label_tasks: Mapping[str, str], preprocess: PreprocessConfig
+    waveforms: Shards, policy: LeakPolicy, label_tasks: Mapping[str, str], preprocess: PreprocessConfig
 ) -> list[dict[str, Any]]:
     """Find what stands in two splits and do as the policy says; returns what was found, one entry per pair.
 
@@ -96,7 +96,7 @@ def _losers(table: pa.Table, pairs: list[Pair]) -> set[str]:
     return outside | {max((pair.first, pair.second), key=rank_of_record.__getitem__) for pair in copies}
 
 
-def _drop(waveforms: Manifest, losers: set[str], label_tasks: Mapping[str, str], preprocess: PreprocessConfig) -> None:
+def _drop(waveforms: Shards, losers: set[str], label_tasks: Mapping[str, str], preprocess: PreprocessConfig) -> None:
     for part, receipt in enumerate(waveforms.receipts()):
         table = files.read_table(waveforms.part(part))
         lost = pc.is_in(table["record_id"], pa.array(sorted(losers), pa.string()))

@@ -12,7 +12,7 @@ from hubert_ecg.ecg.recording import STANDARD_LEADS
 from hubert_ecg.evaluation.ecg_figure import ecg_svg
 from hubert_ecg.pipeline.prepare_summary import RANGE_EDGES_MV
 from hubert_ecg.storage import files, tables
-from hubert_ecg.storage.artifact import Manifest
+from hubert_ecg.storage.artifact import Shards
 
 _SEVERITIES = ("severe", "warning", "info")
 _SPLITS = ("train", "val", "test")
@@ -26,7 +26,7 @@ Bars = list[dict[str, Any]]
 """Of each bar its name, its total, and its parts with their kind, count and width in percent."""
 
 
-def write_page(path: str, waveforms: Manifest, report: Mapping[str, Any], preprocess: PreprocessConfig) -> None:
+def write_page(path: str, waveforms: Shards, report: Mapping[str, Any], preprocess: PreprocessConfig) -> None:
     """Write the page for a report and the shards it is about."""
     from jinja2 import Environment, StrictUndefined
 
@@ -113,7 +113,7 @@ def _label_table(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]
 
 
 def _examples(
-    waveforms: Manifest, places: Mapping[str, list[list[int]]], preprocess: PreprocessConfig
+    waveforms: Shards, places: Mapping[str, list[list[int]]], preprocess: PreprocessConfig
 ) -> list[dict[str, Any]]:
     """Some ECGs with severe findings and one without any, as pictures."""
     # The one without findings comes last, and stays when there are more kinds than room.
@@ -121,7 +121,7 @@ def _examples(
     return [_example(waveforms, kind, places[kind][0], preprocess) for kind in kinds[-_SHOWN_EXAMPLES:]]
 
 
-def _example(waveforms: Manifest, kind: str, place: Sequence[int], preprocess: PreprocessConfig) -> dict[str, Any]:
+def _example(waveforms: Shards, kind: str, place: Sequence[int], preprocess: PreprocessConfig) -> dict[str, Any]:
     """One picture and what goes with it. `place`: shard and row."""
     part, row = place
     table = files.read_table(waveforms.part(part), _EXAMPLE_COLUMNS).slice(row, 1)

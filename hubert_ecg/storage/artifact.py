@@ -34,10 +34,24 @@ PARTS = "parts"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a finished directory says of itself."""
+class Shards:
+    """The shards of a directory, all of them written; it need not have a manifest yet."""
 
     directory: str
+    parts: int
+
+    def part(self, index: int) -> str:
+        return files.join(self.directory, PARTS, f"{part_name(index)}.parquet")
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """What each shard says of itself, in order."""
+        return [files.read_json(_receipt(self.directory, i)) for i in range(self.parts)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Shards):
+    """What a finished directory says of itself."""
+
     verb: str
     config: dict[str, Any]
     """Every setting that shapes the result, resolved; places and resources are left out."""
@@ -46,18 +60,11 @@ class Manifest:
     fingerprint: str
     """16 hex digits over verb, settings, inputs and the content of the shards."""
     rows: int
-    parts: int
     facts: dict[str, Any] = field(default_factory=dict)
     """What the stage found out and later stages or people need: label sets, counts, refusals."""
     code: dict[str, str] = field(default_factory=dict)
     finished_at: str = ""
     format_version: int = FORMAT_VERSION
-
-    def part(self, index: int) -> str:
-        return files.join(self.directory, PARTS, f"{part_name(index)}.parquet")
-
-    def receipts(self) -> list[dict[str, Any]]:
-        return [files.read_json(_receipt(self.directory, i)) for i in range(self.parts)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +83,7 @@ class StageOutput:
 
     def receipts(self, parts: int) -> list[dict[str, Any]]:
         """The receipts of all shards, once they are finished, in order."""
-        return [files.read_json(_receipt(self.directory, i)) for i in range(parts)]
+        return Shards(directory=self.directory, parts=parts).receipts()
 
     def finish(self, *, parts: int, facts: dict[str, Any], content: Iterable[str] = ()) -> Manifest:
         """Write the manifest. `content` are digests of what the directory holds besides its shards."""
