@@ -10,7 +10,6 @@ from torch import nn
 
 from hubert_ecg.clustering.quality import perplexity
 from hubert_ecg.ecg.preprocess import PreprocessConfig
-from hubert_ecg.errors import ArtifactError
 from hubert_ecg.models import HubertECG, model_config
 from hubert_ecg.pipeline.training_run import TrainingJob, WorkersConfig, finish_training, run_training, unwrap
 from hubert_ecg.pipeline.training_setup import (
@@ -22,7 +21,7 @@ from hubert_ecg.pipeline.training_setup import (
     select_splits,
     with_absolute_checkpoint,
 )
-from hubert_ecg.storage.artifact import Manifest, begin, open_artifact
+from hubert_ecg.storage.artifact import Manifest, begin
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.loop import Batch, StepLoss
@@ -30,7 +29,7 @@ from hubert_ecg.training.objectives import MaskedPrediction, MaskingConfig
 from hubert_ecg.training.optimiser import OptimiserConfig
 from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
 from hubert_ecg.training.state import TrainerState
-from hubert_ecg.training.targets import CodeTargets
+from hubert_ecg.training.targets import CodeTargets, open_codes
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +80,7 @@ def pretrain(config: PretrainConfig) -> Manifest:
     """Run the stage."""
     config = with_absolute_checkpoint(config)
     inputs = Inputs.open(config)
-    labels = open_artifact(config.labels, verb="label", role="--labels")
-    if labels.inputs["waveforms"] != inputs.waveforms.fingerprint:
-        raise ArtifactError(
-            f"{config.labels}: made from waveforms {labels.inputs['waveforms']}, {config.waveforms} is "
-            f"{inputs.waveforms.fingerprint}; run jobs.label on these waveforms"
-        )
+    labels = open_codes(config.labels, inputs.waveforms, role="--labels")
     fingerprints = inputs.fingerprints | {"labels": labels.fingerprint}
     output = begin(config.output, verb="pretrain", config=describe(config), inputs=fingerprints)
     if isinstance(output, Manifest):

@@ -23,7 +23,7 @@ from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.training.batches import for_loss
 from hubert_ecg.training.examples import ExampleReader, Shard, select_rows
 from hubert_ecg.training.plan import StepPlan
-from hubert_ecg.training.targets import CodeTargets, LabelTargets
+from hubert_ecg.training.targets import CodeTargets, LabelTargets, open_codes
 
 
 class ECGDataset(Dataset[dict[str, Any]]):
@@ -155,12 +155,7 @@ def _targets(
 ) -> tuple[CodeTargets | LabelTargets | None, str | None]:
     """What the examples are trained towards, and the label set that a recording needs an answer to."""
     if codes is not None:
-        labels = open_artifact(codes, verb="label", role="codes")
-        if labels.inputs["waveforms"] != waveforms.fingerprint:
-            raise ArtifactError(
-                f"{codes}: made from waveforms {labels.inputs['waveforms']}, {waveforms.directory} is "
-                f"{waveforms.fingerprint}; run jobs.label on these waveforms"
-            )
+        labels = open_codes(codes, waveforms, role="codes")
         books = tuple(labels.facts["codebooks"])
         return CodeTargets(codes=labels, codebooks=books, num_tokens=labels.facts["tokens_per_crop"]), None
     if label_set is None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from hubert_ecg.errors import ArtifactError
 from hubert_ecg.storage import files
-from hubert_ecg.storage.artifact import Manifest
+from hubert_ecg.storage.artifact import Manifest, open_artifact
 
 if TYPE_CHECKING:
     # Processes that only read examples do without torch, which takes seconds to import.
@@ -36,6 +36,17 @@ class CodeTargets:
         of_crop = slice(crop * self.num_tokens, (crop + 1) * self.num_tokens)
         rows = [table[f"codes.{name}"][row].values.to_numpy()[of_crop] for name in self.codebooks]
         return np.concatenate(rows)
+
+
+def open_codes(codes: str, waveforms: Manifest, *, role: str) -> Manifest:
+    """The output of jobs.label for these waveforms. Raises ArtifactError when it was made from others."""
+    labels = open_artifact(codes, verb="label", role=role)
+    if labels.inputs["waveforms"] != waveforms.fingerprint:
+        raise ArtifactError(
+            f"{codes}: made from waveforms {labels.inputs['waveforms']}, {waveforms.directory} is "
+            f"{waveforms.fingerprint}; run jobs.label on these waveforms"
+        )
+    return labels
 
 
 @dataclass(frozen=True, kw_only=True)
