@@ -29,6 +29,7 @@ from hubert_ecg.pipeline.training_setup import (
 from hubert_ecg.storage.artifact import Manifest, begin
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from hubert_ecg.training.compute import ComputeConfig
+from hubert_ecg.training.label_share import labelled_share
 from hubert_ecg.training.loop import Batch, StepLoss
 from hubert_ecg.training.objectives import Classification
 from hubert_ecg.training.optimiser import OptimiserConfig
@@ -78,6 +79,9 @@ class FinetuneConfig:
     """Weigh the positives of a label by (negatives / positives), a class by (mean count / its count), at most 20."""
     train_tag: str | None = None
     """Train and validate only on recordings that carry this tag."""
+    train_fraction: float = 1.0
+    """Train on the labels of this share of the training recordings: whole patients, drawn with the seed. Smaller shares
+    of one seed lie within larger ones. Split `val` stays whole."""
     shuffle_labels: bool = False
     """Control: recordings exchange their labels at random, so that the test AUROC must come out near 0.5."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=1e-4))
@@ -95,6 +99,8 @@ class FinetuneConfig:
             raise ConfigError(
                 f"wanted --freeze_steps and --train_blocks of at least 0, got {self.freeze_steps}, {self.train_blocks}"
             )
+        if not 0 < self.train_fraction <= 1:
+            raise ConfigError(f"--train_fraction: wanted a share in (0, 1], got {self.train_fraction}")
         frozen = self.train_conv_stem or self.freeze_steps or self.train_blocks is not None
         if self.lora.rank and (frozen or self.checkpoint is None):
             raise ConfigError(
@@ -114,6 +120,8 @@ def finetune(config: FinetuneConfig) -> Manifest:
     need_label = None if labels.none_is_negative else config.label_set
     what = f"recordings with labels of {config.label_set}"
     selected = select_splits(inputs.waveforms, what, label_set=need_label, tag=config.train_tag)
+    share = config.train_fraction
+    selected["train"] = labelled_share(inputs.waveforms, selected["train"], share, config.seed)
     counts = count_rows(selected)
     log.info("finetune: %d training and %d validation recordings, %d labels", *counts.values(), len(labels.labels))
     targets = LabelTargets(label_set=config.label_set, labels=labels.labels, task=labels.task)
@@ -128,7 +136,8 @@ def finetune(config: FinetuneConfig) -> Manifest:
         provenance={"inputs": inputs.fingerprints, "label_set": config.label_set, "counts": counts},
     )
     outcome = run_training(job, output)
-    return finish_training(output, outcome, facts={"label_set": config.label_set, "counts": counts})
+    facts = {"label_set": config.label_set, "counts": counts, "train_fraction": share}
+    return finish_training(output, outcome, facts=facts)
 
 
 def _label_set(config: FinetuneConfig, waveforms: Manifest) -> LabelSet:

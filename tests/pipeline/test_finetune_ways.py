@@ -144,6 +144,20 @@ def test_precision_and_recomputation_change_the_loss_by_rounding_only(waveforms:
     assert torch.cosine_similarity(rounded[1].flatten(), plain[1].flatten(), dim=0) > 0.99
 
 
+def test_a_share_of_the_labels_is_trained_on_and_stated(ray_cluster: None, waveforms: Manifest, tmp_path: Path) -> None:
+    settings = {"label_set": "classes", "steps": 1, "batch_size": 2, "train_fraction": 0.4}
+    made = finetune(FinetuneConfig(waveforms=waveforms.directory, output=str(tmp_path / "m"), **settings))
+    assert made.facts["train_fraction"] == 0.4
+    assert made.facts["counts"] == {"train": 2, "val": 5}
+    assert load_checkpoint(tmp_path / "m", expect="classifier")[1].provenance["counts"]["train"] == 2
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.01])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match=r"--train_fraction: wanted a share in \(0, 1\]"):
+        FinetuneConfig(waveforms="W", output="M", label_set="x", train_fraction=share)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["freezing", "low-rank"])
 def test_two_workers_fine_tune_as_one_does(
