@@ -16,7 +16,15 @@ from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
 from hubert_ecg.models.adapt import LoraConfig, add_lora, load_trained_weights, merge_lora, trained_weights
 from hubert_ecg.pipeline.fit_facts import judge_validation, label_weights, prevalence, standard_scale
 from hubert_ecg.pipeline.prepare import label_sets_of
-from hubert_ecg.pipeline.training_run import TrainingJob, WorkersConfig, finish_training, run_training, unwrap
+from hubert_ecg.pipeline.training_run import (
+    ALONE,
+    Surroundings,
+    TrainingJob,
+    WorkersConfig,
+    finish_training,
+    run_training,
+    unwrap,
+)
 from hubert_ecg.pipeline.training_setup import (
     Inputs,
     check_steps,
@@ -109,8 +117,8 @@ class FinetuneConfig:
             )
 
 
-def finetune(config: FinetuneConfig) -> Manifest:
-    """Run the stage."""
+def finetune(config: FinetuneConfig, surroundings: Surroundings = ALONE) -> Manifest:
+    """Run the stage, by itself or as a trial of a search."""
     config = with_absolute_checkpoint(config)
     inputs = Inputs.open(config)
     labels = _label_set(config, inputs.waveforms)
@@ -135,7 +143,7 @@ def finetune(config: FinetuneConfig) -> Manifest:
         scale=standard_scale(inputs.waveforms, targets, selected["train"]) if regression else None,
         provenance={"inputs": inputs.fingerprints, "label_set": config.label_set, "counts": counts},
     )
-    outcome = run_training(job, output)
+    outcome = run_training(job, output, surroundings)
     facts = {"label_set": config.label_set, "counts": counts, "train_fraction": share}
     return finish_training(output, outcome, facts=facts)
 

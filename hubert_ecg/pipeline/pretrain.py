@@ -11,7 +11,15 @@ from torch import nn
 from hubert_ecg.clustering.quality import perplexity
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.models import HubertECG, model_config
-from hubert_ecg.pipeline.training_run import TrainingJob, WorkersConfig, finish_training, run_training, unwrap
+from hubert_ecg.pipeline.training_run import (
+    ALONE,
+    Surroundings,
+    TrainingJob,
+    WorkersConfig,
+    finish_training,
+    run_training,
+    unwrap,
+)
 from hubert_ecg.pipeline.training_setup import (
     Inputs,
     check_steps,
@@ -76,8 +84,8 @@ class PretrainConfig:
         check_steps(self.steps, self.batch_size, self.validation_interval, self.patience)
 
 
-def pretrain(config: PretrainConfig) -> Manifest:
-    """Run the stage."""
+def pretrain(config: PretrainConfig, surroundings: Surroundings = ALONE) -> Manifest:
+    """Run the stage, by itself or as a trial of a search."""
     config = with_absolute_checkpoint(config)
     inputs = Inputs.open(config)
     labels = open_codes(config.labels, inputs.waveforms, role="--labels")
@@ -97,7 +105,7 @@ def pretrain(config: PretrainConfig) -> Manifest:
         num_tokens=targets.num_tokens,
         provenance={"inputs": fingerprints, "codebooks": books, "counts": counts},
     )
-    outcome = run_training(job, output)
+    outcome = run_training(job, output, surroundings)
     return finish_training(output, outcome, facts={"codebooks": books, "counts": counts})
 
 

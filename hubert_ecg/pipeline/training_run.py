@@ -53,21 +53,31 @@ class WorkersConfig:
     threads_each: int = 0
     """Threads of torch per process; 0 shares this machine's cores among the processes."""
     use_gpu: bool = False
-    """One GPU per process."""
+    """Train on GPUs."""
+    gpus_each: float = 1.0
+    """GPUs per process with use_gpu; a share such as 0.5 lets processes, or trials of a search, share one."""
     max_failures: int = 3
     """Times that dead workers are replaced before the training gives up."""
 
     def __post_init__(self) -> None:
         if self.num < 1 or self.cpus_each <= 0 or self.threads_each < 0:
             raise ConfigError(f"--workers: wanted num >= 1, cpus_each > 0 and threads_each >= 0, got {self}")
+        if not (0 < self.gpus_each <= 1 or self.gpus_each == int(self.gpus_each) > 0):
+            raise ConfigError(f"--workers.gpus_each: wanted a share of one GPU or whole GPUs, got {self.gpus_each}")
+
+    @property
+    def resources_each(self) -> dict[str, float]:
+        """What Ray reserves for one process."""
+        return {"CPU": self.cpus_each} | ({"GPU": self.gpus_each} if self.use_gpu else {})
 
     def check(self) -> None:
         """ResourceError unless the cluster can run the training and feed it."""
         require_cpus(
             self.num * self.cpus_each + READER_CPUS, "training (workers.num x workers.cpus_each, plus reading)"
         )
-        if self.use_gpu and available("GPU") < self.num:
-            raise ConfigError(f"--workers.use_gpu: wanted {self.num} GPUs, the cluster has {available('GPU')}")
+        if self.use_gpu and available("GPU") < self.num * self.gpus_each:
+            wanted = self.num * self.gpus_each
+            raise ConfigError(f"--workers.use_gpu: wanted {wanted:g} GPUs, the cluster has {available('GPU')}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +123,20 @@ class TrainingOutcome:
     """At the last checkpoint: history, best score, steps done."""
 
 
-def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a search adds to a training that is one of its trials; a training of its own has none of it."""
+
+    callbacks: tuple[Any, ...] = ()
+    """Ray Train callbacks, told of every report."""
+    begin_from: str | None = None
+    """A checkpoint of another run of the same model, with its trainer's state, where this run begins."""
+
+
+ALONE = Surroundings()
+
+
+def run_training(job: TrainingJob, output: StageOutput, surroundings: Surroundings = ALONE) -> TrainingOutcome:
     """Train on the Ray cluster and copy the best model into the output directory.
 
     The run's own checkpoints lie in OUTPUT/trainer; the same command after a kill goes on from the last of them.
@@ -127,11 +150,11 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
     error_path = files.join(output.directory, "trainer", ERROR)
     files.delete(error_path)
     trainer = TorchTrainer(
-        partial(_run_worker, job, error_path),
+        partial(_run_worker, job, error_path, surroundings.begin_from),
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers.num,
             use_gpu=job.workers.use_gpu,
-            resources_per_worker={"CPU": job.workers.cpus_each} | ({"GPU": 1} if job.workers.use_gpu else {}),
+            resources_per_worker=job.workers.resources_each,
         ),
         run_config=ray.train.RunConfig(
             name="run",
@@ -139,6 +162,7 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
             worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             storage_path=output.directory + "/trainer",
+            callbacks=list(surroundings.callbacks),
             failure_config=ray.train.FailureConfig(max_failures=job.workers.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),
         ),
@@ -167,7 +191,7 @@ def run_training(job: TrainingJob, output: StageOutput) -> TrainingOutcome:
     return TrainingOutcome(info=load_info(target), state=state)
 
 
-def _run_worker(job: TrainingJob, error_path: str) -> None:
+def _run_worker(job: TrainingJob, error_path: str, begin_from: str | None) -> None:
     """What every rank runs. Ray starts workers that raise anew; an error that the user has to fix is left in a file.
 
     A rank that ended alone would leave the others waiting for it, so that one of several raises all the same; all of
@@ -176,7 +200,7 @@ def _run_worker(job: TrainingJob, error_path: str) -> None:
     if files.exists(error_path):
         return
     try:
-        _train_on_rank(job)
+        _train_on_rank(job, begin_from)
     except Exception as error:
         cause = user_error(error)
         if cause is None:
@@ -186,7 +210,7 @@ def _run_worker(job: TrainingJob, error_path: str) -> None:
             raise
 
 
-def _train_on_rank(job: TrainingJob) -> None:
+def _train_on_rank(job: TrainingJob, begin_from: str | None) -> None:
     """Model, optimiser and state, fresh or from the run's last checkpoint, and the loop over them."""
     import ray.train
     from ray.train.torch import get_device, prepare_model
@@ -198,6 +222,9 @@ def _train_on_rank(job: TrainingJob) -> None:
     torch.manual_seed(job.loop.seed)
     state = TrainerState()
     checkpoint = ray.train.get_checkpoint()
+    of_other_run = checkpoint is None and begin_from is not None
+    if of_other_run:
+        checkpoint = ray.train.Checkpoint.from_directory(begin_from)
     if checkpoint is None:
         module = job.make_module(None)
         kept = None
@@ -212,6 +239,8 @@ def _train_on_rank(job: TrainingJob) -> None:
     if kept is not None:
         state = load_state(kept, optimiser)
         shutil.rmtree(kept)
+        if of_other_run:  # Its scores are not this run's, and its best model is not among this run's checkpoints.
+            state = TrainerState(step=state.step)
         log.info("going on after step %d", state.step)
     device = get_device()
     batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
