@@ -23,9 +23,9 @@ __all__ = ["ECGDataset", "Recording", "load", "read"]
 
 def load(checkpoint: str, *, num_crops: int = 3) -> "Predictor":
     """A fine-tuned checkpoint, ready to predict. `num_crops` crops of 5 s are averaged per recording."""
-    from hubert_ecg.predictor import Predictor
+    from hubert_ecg.predictor import CropConfig, Predictor
 
-    return Predictor.load(checkpoint, num_crops=num_crops)
+    return Predictor.load(checkpoint, crops=CropConfig(num_crops=num_crops))
 
 
 def read(path: str, *, sampling_rate_hz: float | None = None) -> "Recording":

@@ -10,19 +10,19 @@ import pyarrow as pa
 from hubert_ecg.errors import ArtifactError, ConfigError
 from hubert_ecg.pipeline.extract import check_contract, preprocess_of
 from hubert_ecg.pipeline.judge_predictions import FIGURE, METRICS, Predictions, judge_predictions, read_table_text
+from hubert_ecg.pipeline.predict_shard import TablePredictor
 from hubert_ecg.pipeline.prepare import label_sets_of
 from hubert_ecg.pipeline.shards import run_shards
+from hubert_ecg.predictor import CropConfig
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
 from hubert_ecg.storage.checkpoint import load_info
-from hubert_ecg.training.examples import select_rows, spans_of
+from hubert_ecg.training.examples import select_rows
 from hubert_ecg.training.targets import LabelTargets
 
 __all__ = ["FIGURE", "METRICS", "EvaluateConfig", "PredictShard", "evaluate", "read_table_text"]
 
 log = logging.getLogger(__name__)
-
-RECORDINGS_PER_BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,22 +117,18 @@ class PredictShard:
         targets: LabelTargets,
         num_crops: int,
     ) -> None:
-        from hubert_ecg.predictor import Predictor
-
         self.directory, self.waveforms, self.targets = directory, waveforms, targets
-        self.predictor = Predictor.load(checkpoint, num_crops=num_crops)
+        self.predict = TablePredictor(checkpoint, CropConfig(num_crops=num_crops))
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         part, rows = task["part"], np.array(task["rows"], np.int64)
         answers = tables.LABEL_PREFIX + self.targets.label_set
-        columns = ["record_id", "patient_id", "counts", "valid_samples", "attended_s", answers]
+        columns = ["record_id", "patient_id", *TablePredictor.COLUMNS, answers]
         table = files.read_table(self.waveforms.part(part), columns).take(pa.array(rows))
-        batches = [table.slice(i, RECORDINGS_PER_BATCH) for i in range(0, len(table), RECORDINGS_PER_BATCH)]
-        empty = np.zeros((0, len(self.targets.labels)), np.float32)
-        outputs = np.concatenate([empty, *(self._outputs(batch) for batch in batches)])
+        outputs = self.predict(table).probabilities
         ids = table["record_id"]
         truth = [self._truth(*pair) for pair in zip(table[answers].to_pylist(), ids.to_pylist(), strict=True)]
-        stacked = np.stack(truth) if truth else empty
+        stacked = np.stack(truth) if truth else outputs
         found = {"record_id": ids, "patient_id": table["patient_id"]}
         name, kind = ("prediction", pa.float32()) if self.targets.task == "regression" else ("probability", pa.bool_())
         for i, label in enumerate(self.targets.labels):
@@ -140,14 +136,6 @@ class PredictShard:
             found[f"target.{label}"] = pa.array(stacked[:, i].astype(kind.to_pandas_dtype()), kind)
         receipt = write_part(self.directory, part, pa.table(found))
         return {"part": part, "rows": receipt["rows"]}
-
-    def _outputs(self, table: pa.Table) -> np.ndarray:
-        """[recording, label] float32 of some rows."""
-        return self.predictor.probabilities(
-            [row.reshape(12, -1) for row in tables.list_rows(table["counts"])],
-            list(tables.stack_rows(table["valid_samples"])),
-            spans_of(table["attended_s"]),
-        )
 
     def _truth(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
         """[label]: 1 or 0, or the numbers of a regression; of a multi-class recording all classes but its own are 0."""

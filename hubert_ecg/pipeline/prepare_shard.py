@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,10 @@ from hubert_ecg.datasets.deidentify import hash_id
 from hubert_ecg.datasets.duplicates import content_hash, signature
 from hubert_ecg.datasets.files_folder import FilesSource
 from hubert_ecg.datasets.source import Source
+from hubert_ecg.ecg.examine import all_findings, signal_problems
 from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.ecg.preprocess import PreprocessConfig, Waveform, prepare_waveform
-from hubert_ecg.ecg.quality import QualityConfig, find_problems
+from hubert_ecg.ecg.quality import QualityConfig
 from hubert_ecg.ecg.recording import Recording, standard_12_lead
 from hubert_ecg.errors import RecordingError
 from hubert_ecg.pipeline.prepare_summary import summarise
@@ -43,48 +44,42 @@ class ShardWork:
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """Prepare one shard and return its receipt; what cannot be used stands in it with its reason."""
         start = time.monotonic()
-        listed = files.read_row_group(files.join(self.directory, LISTING), task["part"]).to_pylist()
-        rows: list[dict[str, Any]] = []
-        set_aside: list[dict[str, str]] = []
-        for row in listed:
-            try:
-                rows.append(self._prepare(row))
-            except RecordingError as error:
-                detail = self._described(error, row)
-                set_aside.append({"record_id": row["record_id"], "reason": error.reason, "detail": detail})
-        table = to_table(rows, self.label_tasks)
+        shard = self.read_shard(task["part"])
+        table = to_table(shard.rows, self.label_tasks)
         return write_part(
             self.directory,
             task["part"],
             table,
-            listed=len(listed),
-            set_aside=set_aside,
-            splits=dict(Counter(row["split"] for row in rows)),
-            tags=dict(Counter(tag for row in rows for tag in row["tags"] or ())),
+            listed=shard.listed,
+            set_aside=shard.set_aside,
+            splits=dict(Counter(row["split"] for row in shard.rows)),
+            tags=dict(Counter(tag for row in shard.rows for tag in row["tags"] or ())),
             summary=summarise(table, self.label_tasks, self.preprocess),
             seconds=round(time.monotonic() - start, 3),
         )
 
-    def _prepare(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The table row of one listed recording. Raises RecordingError when it cannot be used."""
+    def read_shard(self, part: int, also: Callable[[Recording], dict[str, Any]] = lambda _: {}) -> "PreparedRows":
+        """Read and prepare what one shard lists. `also`: further entries of a row, made from the recording itself."""
+        listed = files.read_row_group(files.join(self.directory, LISTING), part).to_pylist()
+        rows: list[dict[str, Any]] = []
+        set_aside: list[dict[str, str]] = []
+        for row in listed:
+            try:
+                prepared, recording = self.prepared(row)
+                rows.append(prepared | also(recording))
+            except RecordingError as error:
+                detail = self._described(error, row)
+                set_aside.append({"record_id": row["record_id"], "reason": error.reason, "detail": detail})
+        return PreparedRows(listed=len(listed), rows=rows, set_aside=set_aside)
+
+    def prepared(self, row: dict[str, Any]) -> tuple[dict[str, Any], Recording]:
+        """The table row of one listed recording, and what it was made from. Raises RecordingError when unusable."""
         recording = standard_12_lead(self.source.read(row), missing=self.preprocess.missing_leads)
-        problems = self._problems(recording)
+        problems = signal_problems(recording, missing_leads=self.preprocess.missing_leads, quality=self.quality)
         if self.policy == "set_aside":
             _refuse_severe(recording, problems)
         waveform = prepare_waveform(recording, self.preprocess)
-        # A reader may have said already what is found here again, such as a wrong unit.
-        said = {(finding.kind, finding.lead, finding.start_s) for finding in recording.findings}
-        new = [finding for finding in problems if (finding.kind, finding.lead, finding.start_s) not in said]
-        return self._row(row, recording, waveform, (*recording.findings, *new, *waveform.findings))
-
-    def _problems(self, recording: Recording) -> list[Finding]:
-        """What is wrong with the signal. That a lead holds nothing is none where zeros may stand for it: it is masked,
-        and said elsewhere."""
-        problems = find_problems(recording, self.quality)
-        if self.preprocess.missing_leads == "refuse":
-            return problems
-        there = dict(zip(recording.lead_names, np.isfinite(recording.samples).any(axis=1), strict=True))
-        return [problem for problem in problems if problem.kind != "not recorded" or there[problem.lead or ""]]
+        return self._row(row, recording, waveform, all_findings(recording, problems, waveform.findings)), recording
 
     def _row(
         self, row: dict[str, Any], recording: Recording, waveform: Waveform, findings: Sequence[Finding]
@@ -114,6 +109,17 @@ class ShardWork:
     def _described(self, error: RecordingError, row: dict[str, Any]) -> str:
         """The message of an error; with hashed ids only its reason, for paths and file contents can name people."""
         return f"{row['record_id']}: {error.reason}" if self.salt else str(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRows:
+    """What came of the recordings that a shard lists."""
+
+    listed: int
+    rows: list[dict[str, Any]]
+    """The usable ones, as rows of the waveform table."""
+    set_aside: list[dict[str, str]]
+    """The others: record_id, reason and detail."""
 
 
 def to_table(rows: list[dict[str, Any]], label_tasks: dict[str, str]) -> pa.Table:

@@ -12,7 +12,7 @@ from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.ecg.simulate import simulate_condition
 from hubert_ecg.errors import RecordingError
 from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
-from hubert_ecg.predictor import Prediction, Predictor
+from hubert_ecg.predictor import CropConfig, Prediction, Predictor
 from hubert_ecg.storage import tables
 from hubert_ecg.storage.artifact import Manifest
 from hubert_ecg.storage.checkpoint import CheckpointInfo
@@ -175,7 +175,7 @@ def test_numbers_are_learned_in_standard_units_and_unknown_ones_are_not(waveform
 def test_predictions_do_not_depend_on_what_is_in_the_padding(waveforms: Manifest, rubbish: Manifest) -> None:
     labels = ("AFIB", "CRBBB", "NORM")
     info = CheckpointInfo(kind="classifier", preprocessing=PREPROCESS.to_dict(), task="multi_class", label_names=labels)
-    predictor = Predictor(classification("multi_class", labels).model, info, num_crops=2)
+    predictor = Predictor(classification("multi_class", labels).model, info, crops=CropConfig(num_crops=2))
     found = []
     for table in (pq.read_table(w.part(0)) for w in (waveforms, rubbish)):
         counts = [row.reshape(12, -1) for row in tables.list_rows(table["counts"])]
