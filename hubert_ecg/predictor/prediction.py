@@ -43,6 +43,8 @@ class Prediction:
     """The probabilities before calibration."""
     spread: tuple[float, ...] = ()
     """Standard deviation of each over the crops; NaN where there was one."""
+    abstained: str | None = None
+    """Why the prediction is to be withheld, by the checkpoint's rule on signal quality and spread; None: it is not."""
 
     @property
     def positive(self) -> tuple[str, ...]:
@@ -55,7 +57,8 @@ class Prediction:
             f"{label:<12} {probability:6.3f}  {'positive' if label in positive else ''}".rstrip()
             for label, probability in zip(self.labels, self.probabilities, strict=True)
         ]
-        return "\n".join([self.record_id or "recording", *lines])
+        withheld = [] if self.abstained is None else [f"not to be relied on: {self.abstained}"]
+        return "\n".join([self.record_id or "recording", *lines, *withheld])
 
 
 def positive_labels(

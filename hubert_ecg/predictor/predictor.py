@@ -8,9 +8,12 @@ import numpy as np
 import torch
 
 from hubert_ecg.ecg.examine import all_findings, signal_problems
+from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.ecg.preprocess import AttendedSpans, PreprocessConfig, prepare_waveform
 from hubert_ecg.ecg.recording import Recording, standard_12_lead
 from hubert_ecg.errors import ConfigError
+from hubert_ecg.evaluation.abstention import Abstention
+from hubert_ecg.evaluation.calibration import Calibration
 from hubert_ecg.models.classifier import HubertECGClassifier
 from hubert_ecg.models.config import Task
 from hubert_ecg.predictor.crops import CropConfig, Crops, cut
@@ -48,6 +51,9 @@ class Predictor:
         if self.crops.reduce == "max" and self.task != "multi_label":
             raise ConfigError(f"reduce: the maximum over crops is for independent labels, this is a {self.task} model")
         self.labels = tuple(info.label_names or ())
+        carried = info.calibration or {}
+        self.calibration = Calibration.from_json(carried["probabilities"]) if "probabilities" in carried else None
+        self.rule = Abstention.from_json(carried["abstention"]) if "abstention" in carried else None
         self.thresholds = tuple(info.thresholds or [0.5] * len(self.labels))
 
     @classmethod
@@ -68,6 +74,7 @@ class Predictor:
         problems = signal_problems(recording, missing_leads=self.preprocess.missing_leads)
         waveform = prepare_waveform(recording, self.preprocess)
         outputs = self.apply([waveform.counts], [waveform.valid_samples], [waveform.attended_s])
+        findings = all_findings(recording, problems, waveform.findings)
         return Prediction(
             record_id=recording.record_id,
             labels=self.labels,
@@ -77,7 +84,8 @@ class Predictor:
             thresholds=self.thresholds,
             fingerprint=self.info.fingerprint,
             task=self.task,
-            findings=all_findings(recording, problems, waveform.findings),
+            findings=findings,
+            abstained=self.abstention(findings, outputs.spread[0].tolist()),
         )
 
     def probabilities(
@@ -110,7 +118,7 @@ class Predictor:
         raw = np.stack([getattr(by_crop[a:b], self.crops.reduce)(axis=0) for a, b in crops.bounds])
         unknown = np.full(by_crop.shape[1], np.nan, np.float32)
         return Outputs(
-            probabilities=self._calibrated(raw),
+            probabilities=raw if self.calibration is None else self.calibration.apply(raw),
             raw=raw,
             spread=np.stack([by_crop[a:b].std(axis=0) if b - a > 1 else unknown for a, b in crops.bounds]),
             embeddings={
@@ -135,5 +143,9 @@ class Predictor:
             found = (found * np.array(standard["std"]) + np.array(standard["mean"])).astype(np.float32)
         return [found, *hidden]
 
-    def _calibrated(self, raw: np.ndarray) -> np.ndarray:
-        return raw
+    def abstention(self, findings: Sequence[Finding], spread: Sequence[float]) -> str | None:
+        """Why the prediction of a recording with these findings and [label] spread is to be withheld; None: it is not.
+
+        The rule is the checkpoint's; one without a rule withholds nothing.
+        """
+        return None if self.rule is None else self.rule.reason(findings, spread, self.labels)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input, prepare_waveform
 from hubert_ecg.ecg.simulate import simulate_condition
 from hubert_ecg.errors import ConfigError
+from hubert_ecg.evaluation.abstention import Abstention
+from hubert_ecg.evaluation.calibration import Calibration
 from hubert_ecg.models import HubertECGClassifier
 from hubert_ecg.predictor import CropConfig, Predictor
 from hubert_ecg.predictor.embedding import FINAL, Embedder
@@ -164,3 +167,32 @@ def test_what_a_model_cannot_do_is_refused(predictor: Predictor) -> None:
         Predictor(classifier("multi_class"), info_of("multi_class"), crops=CropConfig(reduce="max"))
     with pytest.raises(ConfigError, match="wanted some of 0 to 1"):
         predictor.apply(ECGS, layers=[2])
+
+
+def test_calibration_is_applied_after_the_crops_are_averaged() -> None:
+    calibration = Calibration(
+        method="platt", exclusive=False, slopes=(0.5, 2.0, 1.0), offsets=(1.0, 0.0, 0.0), fitted=(True, True, False)
+    )
+    info = replace(info_of(), calibration={"probabilities": calibration.to_json()})
+    outputs = Predictor(classifier(), info).apply(ECGS)
+    np.testing.assert_array_equal(outputs.raw, Predictor(classifier(), info_of()).apply(ECGS).probabilities)
+    logits = np.log(outputs.raw / (1 - outputs.raw)).astype(np.float64)
+    expected = 1 / (1 + np.exp(-(logits * [0.5, 2, 1] + [1, 0, 0])))
+    np.testing.assert_allclose(outputs.probabilities, expected, atol=1e-6)
+    assert outputs.probabilities.dtype == np.float32
+
+
+def test_predictions_are_withheld_by_the_rule_of_the_checkpoint(predictor: Predictor) -> None:
+    good, bad = (simulate_condition(["AFIB"], seed=3)[0] for _ in range(2))
+    bad.samples[7] = 0.2
+    assert predictor.predict(bad).abstained is None
+    info = replace(info_of(), calibration={"abstention": Abstention(severe_leads=1).to_json()})
+    careful = Predictor(classifier(), info)
+    assert careful.predict(good).abstained is None
+    prediction = careful.predict(bad)
+    assert prediction.abstained == "quality: flat V2"
+    assert str(prediction).splitlines()[-1] == "not to be relied on: quality: flat V2"
+    doubtful = replace(info, calibration={"abstention": Abstention(max_spread=(1.0, 1.0, 0.0)).to_json()})
+    said = Predictor(classifier(), doubtful).predict(good).abstained
+    assert said is not None
+    assert said.startswith("uncertain: NORM spreads by ")
