@@ -27,6 +27,7 @@ from hubert_ecg.pipeline.training_run import (
 )
 from hubert_ecg.pipeline.training_setup import (
     Inputs,
+    check_checkpoints,
     check_steps,
     count_rows,
     describe,
@@ -81,6 +82,10 @@ class FinetuneConfig:
     """Recordings per step, over all workers."""
     validation_interval: int = 100
     """Steps between validations on split `val`."""
+    checkpoint_interval: int = 0
+    """Steps between checkpoints, beside those at the best validation and at the end; 0: at every validation."""
+    keep_checkpoints: int = 3
+    """Checkpoints kept while the training runs: the best and the latest ones, never fewer than these two."""
     patience: int = 0
     """Stop after this many validations without a better macro AUROC (R2 for numbers); 0 trains to the end."""
     positive_weights: bool = False
@@ -103,6 +108,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         check_steps(self.steps, self.batch_size, self.validation_interval, self.patience)
+        check_checkpoints(self.checkpoint_interval, self.keep_checkpoints)
         if self.freeze_steps < 0 or (self.train_blocks is not None and self.train_blocks < 0):
             raise ConfigError(
                 f"wanted --freeze_steps and --train_blocks of at least 0, got {self.freeze_steps}, {self.train_blocks}"
@@ -243,7 +249,8 @@ class FinetuneJob(TrainingJob):
         return judge_validation(truth, found, self.targets.labels, self.targets.task)
 
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
-        thresholds = state.history[-1].get("thresholds")
+        # Those of the last validation; a checkpoint between two validations is there to go on from.
+        thresholds = state.history[-1].get("thresholds") if state.history else None
         info = CheckpointInfo(
             kind="classifier",
             task=self.targets.task,

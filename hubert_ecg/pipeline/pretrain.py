@@ -22,6 +22,7 @@ from hubert_ecg.pipeline.training_run import (
 )
 from hubert_ecg.pipeline.training_setup import (
     Inputs,
+    check_checkpoints,
     check_steps,
     count_rows,
     describe,
@@ -67,6 +68,10 @@ class PretrainConfig:
     """Recordings per step, over all workers."""
     validation_interval: int = 200
     """Steps between validations on split `val`, with masks that are always the same."""
+    checkpoint_interval: int = 0
+    """Steps between checkpoints, beside those at the best validation and at the end; 0: at every validation."""
+    keep_checkpoints: int = 3
+    """Checkpoints kept while the training runs: the best and the latest ones, never fewer than these two."""
     patience: int = 0
     """Stop after this many validations without a lower loss; 0 trains to the end."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
@@ -82,6 +87,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         check_steps(self.steps, self.batch_size, self.validation_interval, self.patience)
+        check_checkpoints(self.checkpoint_interval, self.keep_checkpoints)
 
 
 def pretrain(config: PretrainConfig, surroundings: Surroundings = ALONE) -> Manifest:

@@ -27,11 +27,11 @@ from hubert_ecg.storage.checkpoint import CheckpointInfo, load_info
 from hubert_ecg.training.batches import to_batch
 from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.examples import ExampleReader
-from hubert_ecg.training.loop import Batch, LoopConfig, StepLoss, train
+from hubert_ecg.training.loop import Batch, LoopConfig, Observer, StepLoss, train
 from hubert_ecg.training.optimiser import OptimiserConfig, make_optimiser
 from hubert_ecg.training.plan import StepPlan
 from hubert_ecg.training.ranks import rank, world_size
-from hubert_ecg.training.state import STATE, TrainerState, load_state, save_state
+from hubert_ecg.training.state import STATE, StatePart, TrainerState, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,8 @@ class TrainingJob(ABC):
     validation_reader: ExampleReader
     workers: WorkersConfig
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    keep_checkpoints: int = 3
+    """The best checkpoint and the latest ones are kept, up to this number in all, but both in any case."""
 
     may_skip_parameters: ClassVar[bool] = False
     """Whether some parameters get no gradient in some steps, which DDP must be told."""
@@ -103,6 +105,13 @@ class TrainingJob(ABC):
     @abstractmethod
     def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
         """Loss of one rank's batch. `module` may be wrapped for DDP: call it, do not reach into it."""
+
+    def parts(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, StatePart]:
+        """What changes as the training goes on, beside weights and optimiser, by name; it is saved with them.
+
+        Called once per start of a worker, before the state is restored. `module` is the one of `make_module`.
+        """
+        return {}
 
     @abstractmethod
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
@@ -164,7 +173,9 @@ def run_training(job: TrainingJob, output: StageOutput, surroundings: Surroundin
             storage_path=output.directory + "/trainer",
             callbacks=list(surroundings.callbacks),
             failure_config=ray.train.FailureConfig(max_failures=job.workers.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute=SCORE),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=job.keep_checkpoints, checkpoint_score_attribute=SCORE
+            ),
         ),
     )
     try:
@@ -236,8 +247,9 @@ def _train_on_rank(job: TrainingJob, begin_from: str | None) -> None:
     parallel = {"find_unused_parameters": job.may_skip_parameters}
     wrapped = prepare_model(module, parallel_strategy_kwargs=parallel if job.workers.num > 1 else None)
     optimiser = make_optimiser(wrapped, job.optimiser)
+    parts = job.parts(module, optimiser)
     if kept is not None:
-        state = load_state(kept, optimiser)
+        state = load_state(kept, optimiser, parts)
         shutil.rmtree(kept)
         if of_other_run:  # Its scores are not this run's, and its best model is not among this run's checkpoints.
             state = TrainerState(step=state.step)
@@ -246,20 +258,21 @@ def _train_on_rank(job: TrainingJob, begin_from: str | None) -> None:
     batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
     validation = _Validation(job, device)
 
-    def step_loss(batch: Batch, step: int) -> StepLoss:
+    def loss_of(computed: nn.Module, batch: Batch, step: int) -> StepLoss:
         with job.compute.autocast(device):
-            return job.step_loss(wrapped, batch, step)
+            return job.step_loss(computed, batch, step)
 
     train(
         wrapped,
-        step_loss,
+        partial(loss_of, wrapped),
         batches,
         optimiser,
         state,
         optimiser_config=job.optimiser,
         config=job.loop,
         validate=partial(validation.run, wrapped),
-        report=partial(_report, job, module, optimiser),
+        observer=_Saver(job, module, optimiser, parts),
+        loss_alone=partial(loss_of, module),
     )
 
 
@@ -293,25 +306,27 @@ class _Validation:
         return batches
 
 
-def _report(
-    job: TrainingJob,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    state: TrainerState,
-    metrics: dict[str, Any],
-    better: bool,
-) -> None:
-    """Hand metrics and a checkpoint to Ray Train; every rank calls, rank 0 brings the files."""
-    import ray.train
+@dataclass(frozen=True)
+class _Saver(Observer):
+    """Hands checkpoints to Ray Train; every rank calls, rank 0 brings the files."""
 
-    if rank() != 0:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory(prefix="hubert-ecg-") as temporary:
-        directory = Path(temporary)
-        job.save(module, directory / "model", state)
-        save_state(directory, state, optimiser)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(temporary))
+    job: TrainingJob
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    parts: dict[str, StatePart]
+
+    def save(self, state: TrainerState, score: float | None) -> None:
+        import ray.train
+
+        metrics = {SCORE: -math.inf if score is None else score}
+        if rank() != 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory(prefix="hubert-ecg-") as temporary:
+            directory = Path(temporary)
+            self.job.save(self.module, directory / "model", state)
+            save_state(directory, state, self.optimiser, self.parts)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(temporary))
 
 
 def finish_training(output: StageOutput, outcome: TrainingOutcome, facts: dict[str, Any]) -> Manifest:

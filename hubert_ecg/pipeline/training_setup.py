@@ -91,7 +91,9 @@ def job_fields(
             validation_interval=config.validation_interval,
             patience=config.patience,
             seed=config.seed,
+            checkpoint_interval=config.checkpoint_interval,
         ),
+        "keep_checkpoints": config.keep_checkpoints,
         "optimiser": config.optimiser,
         "workers": config.workers,
         "compute": config.compute,
@@ -116,7 +118,16 @@ def check_steps(steps: int, batch_size: int, validation_interval: int, patience:
         )
 
 
+def check_checkpoints(interval: int, keep: int) -> None:
+    """ConfigError for numbers of checkpoints that cannot be."""
+    if interval < 0 or keep < 1:
+        raise ConfigError(
+            f"wanted --checkpoint_interval of at least 0 and --keep_checkpoints of at least 1, got {interval} and "
+            f"{keep}"
+        )
+
+
 def describe(config: Any) -> dict[str, Any]:
     """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
-    left_out = {"output", "waveforms", "labels", "checkpoint", "workers"}
+    left_out = {"output", "waveforms", "labels", "checkpoint", "workers", "checkpoint_interval", "keep_checkpoints"}
     return {name: value for name, value in asdict(config).items() if name not in left_out}

@@ -1,23 +1,24 @@
-"""The training loop: forward, backward, clip, step, validate; the same on one rank or many, and without Ray."""
+"""The training loop: forward, backward, clip, step, validate, save; the same on one rank or many, and without Ray."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from hubert_ecg.errors import TrainingError
+from hubert_ecg.training.blame import blame
 from hubert_ecg.training.optimiser import OptimiserConfig, learning_rate
+from hubert_ecg.training.progress import Progress
 from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
 from hubert_ecg.training.state import TrainerState
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LINES = 5.0
 MIN_IMPROVEMENT = 1e-3
 
 
@@ -32,6 +33,17 @@ class Batch:
     """What the objective takes: codes [B, codebook * token] int64, labels or numbers [B, label], class ids [B, 1]."""
     attention_mask: torch.Tensor | None = None
     """[B, 12 * T] bool, False for samples that no token may attend to; None: all of them count."""
+
+    def only(self, index: int) -> Self:
+        """The batch of one of its recordings."""
+        mask = self.attention_mask
+        return replace(
+            self,
+            record_ids=[self.record_ids[index]],
+            inputs=self.inputs[index : index + 1],
+            targets=self.targets[index : index + 1],
+            attention_mask=None if mask is None else mask[index : index + 1],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +63,33 @@ class LoopConfig:
     patience: int
     """Stop after this many validations in a row without a better score; 0 never stops early."""
     seed: int
+    checkpoint_interval: int = 0
+    """Steps between checkpoints, beside those at the best validation so far and at the end; 0: at every validation."""
+    log_interval: int = 10
+    """Steps between the rows that an observer is given."""
 
 
 StepFunction = Callable[[Batch, int], StepLoss]
 """Forward pass of one rank: batch and step number -> loss."""
 Validation = Callable[[], dict[str, Any]]
 """All ranks together: metrics of the validation split; must hold `score`, higher is better."""
-Report = Callable[[TrainerState, dict[str, Any], bool], None]
-"""Called on every rank after a validation: state, metrics, whether this is the best so far."""
+
+
+class Observer:
+    """What goes on around the steps. Every method is called on every rank, in the same order; this one does nothing."""
+
+    def stop_asked(self) -> bool:
+        """Whether the run is to save and end after this step; one rank that says so is enough."""
+        return False
+
+    def on_row(self, row: dict[str, float]) -> None:
+        """Every few steps: step, loss, learning rate and speed, as `training.progress` describes them."""
+
+    def on_validation(self, row: dict[str, Any]) -> None:
+        """The metrics of a validation."""
+
+    def save(self, state: TrainerState, score: float | None) -> None:
+        """Make a checkpoint. `score` is that of a validation at this very step, None where there was none."""
 
 
 def train(
@@ -71,31 +102,53 @@ def train(
     optimiser_config: OptimiserConfig,
     config: LoopConfig,
     validate: Validation,
-    report: Report,
+    observer: Observer,
+    loss_alone: StepFunction | None = None,
 ) -> None:
-    """Train from `state.step` to `config.steps`, or until patience runs out. Updates `state` in place.
+    """Train from `state.step` to `config.steps`, until patience runs out or a stop is asked for. Updates `state`.
 
     Randomness inside the step (dropout) is re-seeded from seed, step and rank, so that a resumed run repeats it.
-    Raises TrainingError when the loss is not a finite number, naming step, rank and recordings.
+    `loss_alone` is `step_loss` for a module that is not wrapped for several ranks: it is called on this rank only.
+    Raises TrainingError, on all ranks together, when loss or gradient are no finite numbers, naming step, rank and
+    recordings.
     """
-    progress = _Progress(config.steps)
+    progress = Progress(config.steps)
     module.train()
     while state.step < config.steps and not _out_of_patience(state, config):
-        waited = time.monotonic()
+        began = time.monotonic()
         batch = next(batches)
-        waited = time.monotonic() - waited
-        loss = _one_step(module, step_loss, batch, optimiser, state.step, optimiser_config, config)
+        waited = time.monotonic() - began
+        done = _one_step(module, step_loss, batch, optimiser, state.step, optimiser_config, config)
+        loss, stop = _over_ranks(done.loss, observer.stop_asked(), batch.inputs.device)
+        if not (math.isfinite(loss) and math.isfinite(done.gradient_norm)):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {done.gradient_norm}"
+            again = partial(seed_step, config.seed, state.step)
+            raise blame(module, loss_alone or step_loss, batch, step=state.step, seed_step=again, what=what)
         state.step += 1
+        state.loss_sum, state.loss_steps = state.loss_sum + loss, state.loss_steps + 1
         progress.add(loss, len(batch.record_ids) * world_size(), waited)
+        score, best = None, False
         if state.step % config.validation_interval == 0 or state.step == config.steps:
-            module.eval()
-            metrics = {"step": state.step, "train_loss": _mean_of_ranks(progress.take_loss(), module)} | validate()
-            module.train()
-            better = _note(state, metrics)
-            _log_on_rank_0("step %d/%d: %s", state.step, config.steps, _line(metrics))
-            report(state, metrics, better)
-        elif progress.due():
+            best = _validate(module, state, config, validate, observer)
+            score = state.history[-1]["score"]
+        if state.step % config.log_interval == 0 or state.step == config.steps:
+            observer.on_row(progress.row(state.step, max(group["lr"] for group in optimiser.param_groups)))
+        if progress.due():
             _log_on_rank_0("%s", progress.line(state.step))
+        if best or stop or _checkpoint_due(state, config, validated=score is not None):
+            observer.save(state, score)
+        if stop:
+            return
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What a step came to on this rank. The optimiser has only stepped when the gradient is finite."""
+
+    loss: float
+    """Of this rank's recordings, scaled so that the mean over ranks is the loss of all."""
+    gradient_norm: float
+    """L2 norm over all parameters before clipping; the same on every rank."""
 
 
 def _one_step(
@@ -106,89 +159,72 @@ def _one_step(
     step: int,
     optimiser_config: OptimiserConfig,
     config: LoopConfig,
-) -> float:
-    torch.manual_seed(np.random.SeedSequence([config.seed, step, rank()]).generate_state(1, np.uint64).item() >> 1)
+) -> StepResult:
+    seed_step(config.seed, step)
     loss = step_loss(batch, step)
     weight = loss.weight.detach().clone()
     all_reduce_sum(weight)
     # DDP averages gradients over ranks, so each rank's share is scaled by the world size and divided by all weights.
     scaled = loss.total * (world_size() / weight.clamp(min=1e-12))
-    value = float(scaled.detach())
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"step {step}, rank {rank()}: the loss is {value}; recordings {batch.record_ids[:8]}"
-            f"{' and more' if len(batch.record_ids) > 8 else ''}; the last checkpoint is kept, lower --optimiser.lr "
-            f"or look at these recordings"
-        )
     rate = learning_rate(step, steps=config.steps, config=optimiser_config)
     for group in optimiser.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
     optimiser.zero_grad(set_to_none=True)
     scaled.backward()
-    if optimiser_config.clip_norm:
-        torch.nn.utils.clip_grad_norm_(module.parameters(), optimiser_config.clip_norm)
-    optimiser.step()
-    return value
+    limit = optimiser_config.clip_norm or math.inf
+    norm = float(torch.nn.utils.clip_grad_norm_(module.parameters(), limit))
+    if math.isfinite(norm):
+        optimiser.step()
+    return StepResult(loss=float(scaled.detach()), gradient_norm=norm)
 
 
-def _mean_of_ranks(value: float, module: torch.nn.Module) -> float:
-    """Every rank has the loss of its own recordings; this is that of all."""
-    total = torch.tensor(value, dtype=torch.float32, device=next(module.parameters()).device)
-    all_reduce_sum(total)
-    return float(total) / world_size()
+def seed_step(seed: int, step: int) -> None:
+    """Make the randomness of a step that of its number and this rank."""
+    torch.manual_seed(np.random.SeedSequence([seed, step, rank()]).generate_state(1, np.uint64).item() >> 1)
 
 
-def _note(state: TrainerState, metrics: dict[str, Any]) -> bool:
-    """Put a validation into the state; True when it is the best so far by more than the smallest improvement."""
+def _over_ranks(loss: float, stop: bool, device: torch.device) -> tuple[float, bool]:
+    """The loss of all ranks' recordings, and whether any rank is to stop: the same on every rank, in one exchange."""
+    if world_size() == 1:
+        return loss, stop
+    both = torch.tensor([loss / world_size(), float(stop)], dtype=torch.float64, device=device)
+    all_reduce_sum(both)
+    return float(both[0]), bool(both[1] > 0)
+
+
+def _validate(
+    module: torch.nn.Module, state: TrainerState, config: LoopConfig, validate: Validation, observer: Observer
+) -> bool:
+    """Put a validation into the state; True when no validation before has had so high a score."""
+    module.eval()
+    metrics = {"step": state.step, "train_loss": state.loss_sum / state.loss_steps} | validate()
+    module.train()
+    state.loss_sum, state.loss_steps = 0.0, 0
+    best = all(metrics["score"] > row["score"] for row in state.history)
+    _note(state, metrics)
+    _log_on_rank_0("step %d/%d: %s", state.step, config.steps, _line(metrics))
+    observer.on_validation(metrics)
+    return best
+
+
+def _note(state: TrainerState, metrics: dict[str, Any]) -> None:
+    """Count validations without an improvement by more than the smallest that matters."""
     better = state.best_score is None or metrics["score"] > state.best_score + MIN_IMPROVEMENT
     state.stale_validations = 0 if better else state.stale_validations + 1
     if better:
         state.best_score = metrics["score"]
     state.history.append(dict(metrics))
-    return better
 
 
 def _out_of_patience(state: TrainerState, config: LoopConfig) -> bool:
     return bool(config.patience) and state.stale_validations >= config.patience
 
 
-class _Progress:
-    """Loss since the last validation; speed and share of time spent waiting for data since the last line."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.losses: list[float] = []
-        self._begin_line()
-
-    def _begin_line(self) -> None:
-        self.last = time.monotonic()
-        self.done, self.ecgs, self.waited = 0, 0, 0.0
-
-    def add(self, loss: float, ecgs: int, waited: float) -> None:
-        self.losses.append(loss)
-        self.done += 1
-        self.ecgs += ecgs
-        self.waited += waited
-
-    def take_loss(self) -> float:
-        """Mean loss since it was last taken."""
-        mean = sum(self.losses) / max(1, len(self.losses))
-        self.losses = []
-        return mean
-
-    def due(self) -> bool:
-        return time.monotonic() - self.last >= SECONDS_BETWEEN_LINES
-
-    def line(self, step: int) -> str:
-        elapsed = time.monotonic() - self.last
-        recent = self.losses[-20:]
-        text = (
-            f"step {step}/{self.steps}: loss {sum(recent) / len(recent):.4f}, {self.ecgs / elapsed:.0f} ECGs/s, "
-            f"{elapsed / self.done * (self.steps - step):.0f} s left, "
-            f"{100 * self.waited / elapsed:.0f} % of the time waiting for data"
-        )
-        self._begin_line()
-        return text
+def _checkpoint_due(state: TrainerState, config: LoopConfig, *, validated: bool) -> bool:
+    """Whether a checkpoint is to be made here, best or not."""
+    if state.step == config.steps or _out_of_patience(state, config):
+        return True
+    return state.step % config.checkpoint_interval == 0 if config.checkpoint_interval else validated
 
 
 def _line(metrics: dict[str, Any]) -> str:

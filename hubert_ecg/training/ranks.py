@@ -30,3 +30,14 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     gathered = [torch.empty_like(padded) for _ in range(world_size())]
     dist.all_gather(gathered, padded)
     return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
+
+
+def gather_texts(text: str) -> list[str]:
+    """The text of every rank, in the order of ranks."""
+    if world_size() == 1:
+        return [text]
+    # NCCL exchanges tensors on GPUs only.
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    raw = torch.frombuffer(bytearray(text.encode() + b"\0"), dtype=torch.uint8).to(device)
+    together = bytes(gather_rows(raw).cpu().tolist())
+    return [part.decode() for part in together.split(b"\0")[:-1]]
