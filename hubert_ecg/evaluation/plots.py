@@ -5,7 +5,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from hubert_ecg.evaluation.bootstrap import AurocIntervals
+from hubert_ecg.evaluation.bootstrap import MetricIntervals
 from hubert_ecg.evaluation.metrics import checked, roc_curve
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def save_auroc_figure(
     targets: np.ndarray,
     scores: np.ndarray,
     labels: Sequence[str],
-    intervals: AurocIntervals,
+    intervals: MetricIntervals,
     *,
     title: str = "",
     titles: Mapping[str, str] | None = None,
@@ -52,7 +52,7 @@ def save_auroc_figure(
 
 
 def _draw_roc(
-    axes: "Axes", targets: np.ndarray, scores: np.ndarray, labels: Sequence[str], intervals: AurocIntervals
+    axes: "Axes", targets: np.ndarray, scores: np.ndarray, labels: Sequence[str], intervals: MetricIntervals
 ) -> None:
     ranked = _judged(labels, intervals)
     half = _MAX_NAMED_CURVES // 2
@@ -85,7 +85,7 @@ def _draw_intervals(
     axes: "Axes",
     targets: np.ndarray,
     labels: Sequence[str],
-    intervals: AurocIntervals,
+    intervals: MetricIntervals,
     titles: Mapping[str, str],
 ) -> None:
     ranked = _judged(labels, intervals)
@@ -127,7 +127,7 @@ def _draw_intervals(
     axes.tick_params(axis="y", length=0)
 
 
-def _judged(labels: Sequence[str], intervals: AurocIntervals) -> list[int]:
+def _judged(labels: Sequence[str], intervals: MetricIntervals) -> list[int]:
     """Columns of the labels that have an AUROC, the best first."""
     estimates = [intervals.per_label[label].estimate for label in labels]
     known = [(-estimate, column) for column, estimate in enumerate(estimates) if estimate is not None]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from hubert_ecg.evaluation.bootstrap import AurocIntervals, Interval
+from hubert_ecg.evaluation.bootstrap import Interval, MetricIntervals
 from hubert_ecg.evaluation.metrics import MultiLabelMetrics
 
 _RIGHT_FROM = 1
@@ -10,7 +10,7 @@ _RIGHT_FROM = 1
 
 
 def auroc_table(
-    metrics: MultiLabelMetrics, intervals: AurocIntervals, *, titles: Mapping[str, str] | None = None
+    metrics: MultiLabelMetrics, intervals: MetricIntervals, *, titles: Mapping[str, str] | None = None
 ) -> str:
     """One line per label and one for the macro average: AUROC, interval, AUPRC, F1, and positive recordings.
 

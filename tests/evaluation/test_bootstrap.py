@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn import metrics
 
 from hubert_ecg.errors import ConfigError, InputError
-from hubert_ecg.evaluation.bootstrap import _draw_weights, _groups, _weight_chunks, bootstrap_auroc
+from hubert_ecg.evaluation.bootstrap import bootstrap_auroc, bootstrap_metrics, percentile_interval
+from hubert_ecg.evaluation.metrics import METRICS
+from hubert_ecg.evaluation.resampling import Resampling
+from hubert_ecg.evaluation.weighted import WeightedMetrics
 
 
 def scores_of(rng: np.random.Generator, targets: np.ndarray, shift: float) -> np.ndarray:
@@ -15,24 +18,59 @@ def scores_of(rng: np.random.Generator, targets: np.ndarray, shift: float) -> np
     return rng.normal(size=targets.shape) + shift * targets
 
 
-def test_it_equals_resampling_one_draw_after_another() -> None:
+def test_weighted_metrics_equal_scikit_learns_with_sample_weights() -> None:
+    rng = np.random.default_rng(1)
+    targets = rng.random((90, 2)) < 0.4
+    scores = scores_of(rng, targets, 1.0).round(1)
+    predicted = scores >= 0.5
+    weights = rng.integers(0, 3, size=(90, 5)).astype(np.float32)
+    found = WeightedMetrics(targets, scores, predicted).of(weights)
+    for draw, of_draw in enumerate(weights.T):
+        for column in (0, 1):
+            expected = oracle(targets[:, column], scores[:, column], predicted[:, column], of_draw)
+            assert {name: found[name][draw, column] for name in METRICS} == pytest.approx(expected, abs=1e-6)
+
+
+def oracle(targets: np.ndarray, scores: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """All metrics of one label."""
+    return {
+        "auroc": metrics.roc_auc_score(targets, scores, sample_weight=weights),
+        "auprc": metrics.average_precision_score(targets, scores, sample_weight=weights),
+        "f1": metrics.f1_score(targets, predicted, sample_weight=weights),
+        "precision": metrics.precision_score(targets, predicted, sample_weight=weights),
+        "recall": metrics.recall_score(targets, predicted, sample_weight=weights),
+        "specificity": metrics.recall_score(~targets, ~predicted, sample_weight=weights),
+        "accuracy": metrics.accuracy_score(targets, predicted, sample_weight=weights),
+    }
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+def test_intervals_are_those_of_the_draws_of_patients(stratified: bool) -> None:
     rng = np.random.default_rng(1)
     targets = rng.random((120, 2)) < 0.4
     scores = scores_of(rng, targets, 1.0).round(1)
     patients = [f"p{row // 3}" for row in range(120)]
-    result = bootstrap_auroc(targets, scores, ["A", "B"], rng=np.random.default_rng(7), patient_ids=patients, draws=100)
-    weights = _draw_weights(np.random.default_rng(7), *_groups(patients, 120), 100)
+    settings = {"patient_ids": patients, "draws": 60, "stratified": stratified}
+    result = bootstrap_metrics(
+        targets, scores, ["A", "B"], rng=np.random.default_rng(7), predicted=scores >= 0.5, **settings
+    )
+    resampling = Resampling.of(120, patients, targets if stratified else None)
+    weights = np.concatenate(list(resampling.weights(np.random.default_rng(7), 60)), axis=1)
     assert (weights.sum(axis=0) == 120).all()
     assert (weights[0::3] == weights[1::3]).all()
-    drawn = np.array([[roc_auc_score(targets[:, c], scores[:, c], sample_weight=w) for c in (0, 1)] for w in weights.T])
-    for column, label in enumerate(["A", "B"]):
-        interval = result.per_label[label]
-        assert interval.estimate == pytest.approx(roc_auc_score(targets[:, column], scores[:, column]))
-        expected = np.quantile(drawn[:, column], [0.025, 0.975])
-        assert [interval.lower, interval.upper] == pytest.approx(expected.tolist(), abs=1e-6)
-    macro = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
-    assert [result.macro.lower, result.macro.upper] == pytest.approx(macro.tolist(), abs=1e-6)
-    assert (result.resampled, result.groups, result.macro.draws) == ("patients", 40, 100)
+    weighted = WeightedMetrics(targets, scores, scores >= 0.5)
+    drawn, estimates = weighted.of(weights), weighted.of(np.ones((120, 1), np.float32))
+    for name in METRICS:
+        found = [*result[name].per_label.values(), result[name].macro]
+        middles = [*estimates[name][0], estimates[name].mean()]
+        columns = [*drawn[name].T, drawn[name].mean(axis=1)]
+        for interval, estimate, column in zip(found, middles, columns, strict=True):
+            assert interval.estimate == pytest.approx(estimate)
+            reach = 1.959964 * column.std(ddof=1) / (estimate * (1 - estimate))
+            expected = [1 / (1 + np.exp(-(np.log(estimate / (1 - estimate)) + side))) for side in (-reach, reach)]
+            assert [interval.lower, interval.upper] == pytest.approx(expected, abs=1e-6)
+    macro = result["auroc"]
+    assert (macro.resampled, macro.groups, macro.macro.draws) == ("patients", 40, 60)
 
 
 def test_intervals_cover_the_true_value_about_as_often_as_they_say() -> None:
@@ -68,17 +106,33 @@ def test_copies_of_a_patients_recording_do_not_narrow_the_interval() -> None:
 
 
 def test_a_missing_patient_id_is_a_patient_of_its_own() -> None:
-    group_of, count = _groups(["a", None, "a", None, "1"], 5)
-    assert group_of.tolist() == [0, 1, 0, 2, 3]
-    assert count == 4
+    resampling = Resampling.of(5, ["a", None, "a", None, "1"])
+    assert resampling.group_of.tolist() == [0, 1, 0, 2, 3]
+    assert (resampling.num_groups, resampling.unit) == (4, "patients")
+    assert Resampling.of(2, [None, None]).unit == "recordings"
 
 
 def test_the_draws_do_not_depend_on_how_many_are_in_memory_at_once() -> None:
-    group_of = np.arange(31) // 2
-    whole = _draw_weights(np.random.default_rng(0), group_of, 16, 100)
-    chunks = list(_weight_chunks(np.random.default_rng(0), group_of, 16, 100, 7))
-    assert [start for start, _ in chunks] == list(range(0, 100, 7))
-    np.testing.assert_array_equal(np.concatenate([weights for _, weights in chunks], axis=1), whole)
+    targets = np.random.default_rng(3).random((31, 2)) < 0.2
+    resampling = Resampling.of(31, [str(row // 2) for row in range(31)], targets)
+    (whole,) = resampling.weights(np.random.default_rng(0), 100)
+    chunks = list(resampling.weights(np.random.default_rng(0), 100, chunk=7))
+    assert len(chunks) == 15
+    np.testing.assert_array_equal(np.concatenate(chunks, axis=1), whole)
+
+
+def test_strata_keep_both_classes_of_rare_and_of_very_common_labels() -> None:
+    """Two of 60 carry the first label, all but three the second; the third is common, and varies."""
+    targets = np.zeros((60, 3), bool)
+    targets[[4, 40], 0] = True
+    targets[:57, 1] = True
+    targets[::3, 2] = True
+    weights = np.concatenate(list(Resampling.of(60, None, targets).weights(np.random.default_rng(0), 300)), axis=1)
+    assert (weights[[4, 40]].sum(axis=0) == 2).all()
+    assert (weights[57:].sum(axis=0) == 3).all()
+    assert (weights.sum(axis=0) == 60).all()
+    plain = np.concatenate(list(Resampling.of(60).weights(np.random.default_rng(0), 300)), axis=1)
+    assert (plain[[4, 40]].sum(axis=0) == 0).any()
 
 
 def test_an_input_that_takes_several_chunks_agrees_with_the_formula_for_its_spread() -> None:
@@ -98,7 +152,8 @@ def test_labels_of_one_class_have_no_interval_and_rare_ones_fewer_draws() -> Non
     targets = np.zeros((40, 3), dtype=bool)
     targets[0, 1] = True
     targets[:20, 2] = True
-    result = bootstrap_auroc(targets, rng.random((40, 3)), ["none", "one", "half"], rng=rng, draws=500)
+    scores = rng.random((40, 3))
+    result = bootstrap_auroc(targets, scores, ["none", "one", "half"], rng=rng, draws=500, stratified=False)
     none, one, half = result.per_label.values()
     assert (none.estimate, none.lower, none.upper, none.draws) == (None, None, None, 0)
     # A given recording is missing from a draw of 40 in (39/40)^40 = 36 % of draws.
@@ -119,3 +174,17 @@ def test_nothing_judgeable_and_impossible_settings() -> None:
         bootstrap_auroc(np.zeros((2, 1)), np.zeros((2, 1)), ["A"], rng=rng, patient_ids=["a"])
     with pytest.raises(InputError, match="finite"):
         bootstrap_auroc(np.zeros((2, 1)), np.full((2, 1), np.nan), ["A"], rng=rng)
+
+
+def test_a_perfect_estimate_has_no_interval() -> None:
+    targets = np.arange(40)[:, None] < 10
+    interval = bootstrap_auroc(targets, targets.astype(float), ["A"], rng=np.random.default_rng(0), draws=50).macro
+    assert (interval.estimate, interval.lower, interval.upper, interval.draws) == (1.0, None, None, 50)
+
+
+def test_quantiles_of_draws_that_count() -> None:
+    drawn = np.append(np.arange(101.0), np.nan)
+    interval = percentile_interval(50.0, drawn, 0.9)
+    assert (interval.lower, interval.upper, interval.draws) == (pytest.approx(5), pytest.approx(95), 101)
+    assert percentile_interval(None, drawn, 0.9).lower is None
+    assert percentile_interval(1.0, drawn[:30], 0.9).upper is None

@@ -1,6 +1,6 @@
 """The table for the terminal, as text written by hand."""
 
-from hubert_ecg.evaluation.bootstrap import AurocIntervals, Interval
+from hubert_ecg.evaluation.bootstrap import Interval, MetricIntervals
 from hubert_ecg.evaluation.metrics import LabelMetrics, MetricValues, MultiLabelMetrics
 from hubert_ecg.evaluation.table import auroc_table
 
@@ -16,7 +16,7 @@ def test_columns_align_and_rare_labels_are_said_to_be_rare() -> None:
     )
     judged = Interval(estimate=0.9, lower=0.85, upper=0.9512, draws=1000)
     unknown = Interval(estimate=None, lower=None, upper=None, draws=0)
-    intervals = AurocIntervals(
+    intervals = MetricIntervals(
         per_label={"AFIB": judged, "AFLT": unknown},
         macro=judged,
         confidence=0.95,
