@@ -1,0 +1,230 @@
+"""Whether two iterations of pre-training make few labels go further: PTB-XL superclasses with and without them.
+
+    python -m benchmarks.label_efficiency --input PTB-XL --output runs/label_efficiency
+
+The protocol, fixed before anything was judged on the test fold:
+
+- Recordings: the subset of PTB-XL described in README.md, official folds. Folds 1 to 7 train, fold 8 chooses, fold 9
+  judges. Features, codebooks and both iterations of pre-training see ECGs of folds 1 to 7 and no labels; which of its
+  own checkpoints a pre-training keeps is decided by its loss on the ECGs of fold 8. The settings are those of
+  jobs/configs/ptbxl_two_iterations.yaml; size `tiny`. Cluster purity is reported, and nothing is chosen by it.
+- Arms: `pretrained` starts from iteration 2, `scratch` from random weights. All else is the same: every weight trains,
+  linear head, batches of 32, random crops, AdamW with 8 % warm-up, no dropout in the encoder, the better of two
+  validations (half way and at the end; macro AUROC on fold 8) kept.
+- Labels: 10 % and 100 % of the labelled training recordings, drawn by patient with the run's seed, so that both arms of
+  a seed see the same. 200 steps with 10 %, 300 with 100 %.
+- Tuning, the same for both arms: per arm and share the learning rate with the best macro AUROC on fold 8, with a seed
+  that is none of the five, out of 0.0003, 0.001 and 0.003 with 10 %, of 0.001 and 0.003 with 100 %.
+- Runs: seeds 0 to 4. Each is judged on the recordings of fold 9 that carry a superclass label (all of them, and those
+  drawn at random, tag `natural`), as jobs.evaluate does it: mean probability of three crops, macro AUROC.
+- Statistic: the gain is the mean over seeds of the macro AUROC of `pretrained` minus that of `scratch`. Its 95 %
+  interval is of a paired bootstrap over patients and seeds (hubert_ecg/evaluation/paired.py): a draw takes the same
+  patients for all runs, stratified by rarest label, and the same seeds for both arms; 2,000 draws.
+- Goal: with 10 % of the labels, on all labelled recordings of fold 9, the interval lies above zero.
+
+The same command goes on where it was stopped. It prints one table and writes the figures as JSON.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import machine
+from hubert_ecg.evaluation.metrics import auroc_per_label
+from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
+from hubert_ecg.pipeline.evaluate import EvaluateConfig, evaluate
+from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
+from hubert_ecg.pipeline.judge_predictions import Predictions
+from hubert_ecg.pipeline.training_run import WorkersConfig
+from hubert_ecg.storage.artifact import Manifest, code_version, open_artifact
+from hubert_ecg.training.examples import select_rows
+from hubert_ecg.training.optimiser import OptimiserConfig
+from jobs.cli import guarded, set_up_logging
+from jobs.recipe import read_recipe, run_stages
+
+RECIPE = Path("jobs/configs/ptbxl_two_iterations.yaml")
+ARMS = ("pretrained", "scratch")
+STEPS = {0.1: 200, 1.0: 300}
+"""Share of the labels -> steps of a fine-tuning."""
+LEARNING_RATES = {0.1: (3e-4, 1e-3, 3e-3), 1.0: (1e-3, 3e-3)}
+"""Share of the labels -> what is tried; fewer where a fine-tuning takes longer."""
+TUNING_SEED = 100
+SEEDS = (0, 1, 2, 3, 4)
+BATCH_SIZE = 32
+LABEL_SET = "superclass"
+DRAWS = 2000
+SUBSETS = {"all": None, "natural": "natural"}
+"""Recordings of the test fold that are judged together -> their tag."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Where an experiment lies, and how much of the machine it may use."""
+
+    root: Path
+    threads: int
+
+    @property
+    def waveforms(self) -> str:
+        return str(self.root / "waveforms")
+
+    def tune(self, arm: str, share: float) -> dict[float, float]:
+        """Learning rate -> macro AUROC on the validation fold."""
+        return {lr: self._finetuned(arm, share, TUNING_SEED, lr).facts["best"]["score"] for lr in LEARNING_RATES[share]}
+
+    def predictions(self, arm: str, share: float, seed: int, lr: float) -> Predictions:
+        """Of one run on the labelled recordings of the test fold."""
+        output = self._place("evaluation", arm, share, seed, lr)
+        evaluated = evaluate(
+            EvaluateConfig(
+                waveforms=self.waveforms,
+                checkpoint=self._finetuned(arm, share, seed, lr).directory,
+                output=output,
+                label_set=LABEL_SET,
+                bootstrap_draws=100,
+                workers=self.threads,
+            )
+        )
+        return Predictions.read(evaluated.directory, evaluated.parts, self._labels(), "multi_label")
+
+    def tagged(self, tag: str | None) -> np.ndarray:
+        """Which of the labelled recordings of the test fold carry a tag, [N] bool in the order of predictions."""
+        table = open_artifact(self.waveforms, verb="prepare")
+        every, chosen = (select_rows(table, split="test", label_set=LABEL_SET, tag=t) for t in (None, tag))
+        return np.concatenate([np.isin(rows, some) for rows, some in zip(every, chosen, strict=True)])
+
+    def _finetuned(self, arm: str, share: float, seed: int, lr: float) -> Manifest:
+        pretrained = arm == "pretrained"
+        return finetune(
+            FinetuneConfig(
+                waveforms=self.waveforms,
+                output=self._place("classifier", arm, share, seed, lr),
+                label_set=LABEL_SET,
+                checkpoint=str(self.root / "pretrained2") if pretrained else None,
+                train_conv_stem=pretrained,
+                train_fraction=share,
+                steps=STEPS[share],
+                batch_size=BATCH_SIZE,
+                validation_interval=STEPS[share] // 2,
+                optimiser=OptimiserConfig(lr=lr),
+                workers=WorkersConfig(threads_each=self.threads),
+                seed=seed,
+            )
+        )
+
+    def _place(self, what: str, arm: str, share: float, seed: int, lr: float) -> str:
+        return str(self.root / what / f"{share:g}" / f"{arm}_seed{seed}_lr{lr:g}")
+
+    def _labels(self) -> tuple[str, ...]:
+        table = open_artifact(self.waveforms, verb="prepare")
+        return tuple(table.facts["label_sets"][LABEL_SET]["labels"])
+
+
+def pretrain_twice(input_folder: str, experiment: Experiment) -> None:
+    """The stages of the recipe up to the second pre-training."""
+    variables = {"input": input_folder, "out": str(experiment.root), "threads": str(experiment.threads)}
+    stages = read_recipe(RECIPE, variables)
+    last = max(number for number, (verb, _) in enumerate(stages) if verb == "pretrain")
+    run_stages(stages[: last + 1])
+
+
+def compare(of_arm: dict[str, list[Predictions]], kept: np.ndarray) -> dict[str, Any]:
+    """Both arms' macro AUROC over seeds on some recordings [N] bool, and the gain with its interval."""
+    first = of_arm[ARMS[0]][0]
+    targets, patients = first.targets[kept], [p for p, k in zip(first.patient_ids, kept, strict=True) if k]
+    scores = {arm: [run.outputs[kept] for run in runs] for arm, runs in of_arm.items()}
+    pretrained, scratch = (Arm(scores=scores[arm]) for arm in ARMS)
+    found = paired_bootstrap(
+        targets,
+        pretrained,
+        scratch,
+        first.labels,
+        rng=np.random.default_rng(0),
+        patient_ids=patients,
+        draws=DRAWS,
+        paired_seeds=True,
+    )["auroc"]
+    per_seed = {arm: [float(auroc_per_label(targets, run).mean()) for run in runs] for arm, runs in scores.items()}
+    return {
+        "recordings": int(kept.sum()),
+        "patients": found.groups,
+        "macro_auroc": {
+            arm: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)), "per_seed": values}
+            for arm, values in per_seed.items()
+        },
+        "gain": found.to_dict()["macro"],
+        "gain_per_seed": (np.array(per_seed[ARMS[0]]) - per_seed[ARMS[1]]).tolist(),
+        "gain_per_label": {label: d["difference"] for label, d in found.to_dict()["per_label"].items()},
+    }
+
+
+def run(input_folder: str, experiment: Experiment) -> dict[str, Any]:
+    """All stages that are not done yet, then the figures."""
+    pretrain_twice(input_folder, experiment)
+    results: dict[str, Any] = {"shares": {}}
+    for share, steps in STEPS.items():
+        tuning = {arm: experiment.tune(arm, share) for arm in ARMS}
+        chosen = {arm: max(scores, key=lambda lr: scores[lr]) for arm, scores in tuning.items()}
+        of_arm = {arm: [experiment.predictions(arm, share, seed, chosen[arm]) for seed in SEEDS] for arm in ARMS}
+        results["shares"][f"{share:g}"] = {
+            "steps": steps,
+            "tuning_val_macro_auroc": {
+                arm: {f"{lr:g}": s for lr, s in scores.items()} for arm, scores in tuning.items()
+            },
+            "lr": chosen,
+            "test": {name: compare(of_arm, experiment.tagged(tag)) for name, tag in SUBSETS.items()},
+        }
+        print("\n".join(lines(results)), flush=True)
+    return results | {"pretraining": pretraining_facts(experiment.root)}
+
+
+def pretraining_facts(root: Path) -> dict[str, Any]:
+    """What the two iterations learnt, and how much their clusters say of the labels that they have not seen."""
+    facts = {}
+    for iteration in (1, 2):
+        best = open_artifact(str(root / f"pretrained{iteration}"), verb="pretrain").facts["best"]
+        quality = open_artifact(str(root / f"codebooks{iteration}"), verb="cluster").facts["quality"][0]
+        facts[f"iteration {iteration}"] = {
+            "steps": best["step"],
+            "val_loss": best["val_loss"],
+            "masked_accuracy": next(v for name, v in best.items() if name.startswith("masked_accuracy")),
+            **{name: quality[name] for name in ("num_clusters", "purity", "nmi", "pnmi")},
+        }
+    return facts
+
+
+def lines(results: dict[str, Any]) -> list[str]:
+    """The table, as text."""
+    rows = [f"{'labels':<7} {'recordings':<14} {'pretrained':<15} {'scratch':<15} gain (95 % interval)"]
+    for share, found in results["shares"].items():
+        for name, test in found["test"].items():
+            arms = [f"{a['mean']:.4f} +- {a['sd']:.4f}" for a in (test["macro_auroc"][arm] for arm in ARMS)]
+            gain = test["gain"]
+            rows.append(
+                f"{float(share):<7.0%} {name + ' ' + str(test['recordings']):<14} {arms[0]:<15} {arms[1]:<15} "
+                f"{gain['difference']:+.4f} ({gain['lower']:+.4f} to {gain['upper']:+.4f})"
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", required=True, help="folder of PTB-XL in its official layout, 100 Hz")
+    parser.add_argument("--output", required=True, help="folder for the output of every stage")
+    parser.add_argument("--threads", type=int, default=0, help="threads and processes at work at once; 0: all cores")
+    parser.add_argument("--results", default="benchmarks/results/label_efficiency.json", help="file for the figures")
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    results = run(options.input, Experiment(root=Path(options.output), threads=options.threads))
+    about = {"command": "python -m benchmarks.label_efficiency " + " ".join(sys.argv[1:]), "machine": machine()}
+    Path(options.results).write_text(json.dumps(about | {"code": code_version()} | results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    set_up_logging()
+    sys.exit(guarded(main))
