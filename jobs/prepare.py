@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from hubert_ecg.pipeline.prepare import PrepareConfig, prepare
+from hubert_ecg.pipeline.raw_input import RawInput
 from jobs.cli import run_job
 
 
@@ -13,14 +14,14 @@ def next_command(c: PrepareConfig) -> str:
     return f"python -m jobs.dump --waveforms {c.output} --descriptor mfcc --output F"
 
 
-def spelled_out(arguments: Sequence[str]) -> list[str]:
+def spelled_out(arguments: Sequence[str], config_class: type[RawInput] = PrepareConfig) -> list[str]:
     """Arguments with the source's name put before its own settings: `--train A.csv` -> `--manifest.train A.csv`.
 
     What is a setting of the job itself, or of no source, stays as it is and is judged by the parser.
     """
-    own = {field.name for field in fields(PrepareConfig)}
-    chosen = _value_of(arguments, "source") or str(PrepareConfig.source)
-    source = next((field for field in fields(PrepareConfig) if field.name == chosen), None)
+    own = {field.name for field in fields(config_class)}
+    chosen = _value_of(arguments, "source") or str(config_class.source)
+    source = next((field for field in fields(config_class) if field.name == chosen), None)
     of_source = _setting_names(source.type) if source is not None else set()
     spelled = []
     for argument in arguments:

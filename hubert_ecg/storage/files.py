@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -158,6 +158,26 @@ def write_table(path: str, table: pa.Table, *, row_group_size: int | None = None
     data = sink.getvalue().to_pybytes()
     write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def write_tables(path: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema into one Parquet file, a row group each; one at a time is in memory."""
+    system, name = _resolve(path)
+    local = isinstance(system, fs.LocalFileSystem)
+    target = str(Path(name).with_name(f".{Path(name).name}.{uuid.uuid4().hex}")) if local else name
+    try:
+        with (
+            _clear_errors(path),
+            system.open_output_stream(target) as sink,
+            pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+        ):
+            for table in tables:
+                writer.write_table(table)
+        if local:
+            os.replace(target, name)
+    finally:
+        if local:
+            Path(target).unlink(missing_ok=True)
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
