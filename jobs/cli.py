@@ -1,6 +1,5 @@
 """The command line of every job: settings from flags and YAML, one-line errors, exit codes, and the next command."""
 
-import difflib
 import logging
 import re
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from hubert_ecg.errors import ConfigError
+from hubert_ecg.pipeline.search_settings import nearest
 from hubert_ecg.pipeline.user_errors import user_error
 from hubert_ecg.storage.artifact import Manifest
 
@@ -43,8 +43,7 @@ def _plain(message: str, parser: ArgumentParser) -> str:
     known = [flag for action in parser._actions for flag in action.option_strings]
     if unknown is None or f"--{unknown[1]}" in known:
         return line
-    near = difflib.get_close_matches(f"--{unknown[1]}", known, n=1)
-    return f"{line} (did you mean {near[0]}?)" if near else line
+    return line + nearest(f"--{unknown[1]}", known)
 
 
 def run_job(

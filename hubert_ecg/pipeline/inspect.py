@@ -12,6 +12,7 @@ WHAT = {
     "label": "token labels: the cluster code of every token",
     "pretrain": "self-supervised checkpoint",
     "finetune": "classifier",
+    "tune": "search over settings: trials.txt, plots.html, best.yaml and best/",
     "evaluate": "evaluation of a classifier",
     "convert": "converted checkpoint",
     "export": "exported graph with its labels and preprocessing",

@@ -318,7 +318,8 @@ class _Saver(Observer):
     def save(self, state: TrainerState, score: float | None) -> None:
         import ray.train
 
-        metrics = {SCORE: -math.inf if score is None else score}
+        # The other metrics of the validation are for whoever listens: a search, say.
+        metrics = {SCORE: -math.inf} if score is None else state.history[-1]
         if rank() != 0:
             ray.train.report(metrics)
             return
