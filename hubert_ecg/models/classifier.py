@@ -18,6 +18,8 @@ from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.config import Head, HubertECGClassifierConfig, Task, build_config, config_fields
 from hubert_ecg.models.ssl import HubertECGEncoder, cosine
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
+
 
 class HubertECGClassifier(PreTrainedModel):
     """12-lead ECG in, one score per label out. What a score means is `config.task`; see `probabilities`."""
@@ -38,7 +40,9 @@ class HubertECGClassifier(PreTrainedModel):
         elif config.head == "mlp":
             width = config.head_hidden_size or config.hidden_size
             self.classifier: nn.Module = nn.Sequential(
-                nn.Linear(config.hidden_size, width), nn.Tanh(), nn.Linear(width, config.num_labels)
+                nn.Linear(config.hidden_size, width),
+                ACTIVATIONS[config.head_activation](),
+                nn.Linear(width, config.num_labels),
             )
         else:
             self.classifier = nn.Linear(config.hidden_size, config.num_labels)

@@ -15,6 +15,7 @@ from hubert_ecg.models.registration import register_models
 
 Size = Literal["tiny", "small", "base", "large"]
 Head = Literal["linear", "mlp", "label_embedding"]
+HeadActivation = Literal["tanh", "relu", "gelu"]
 Task = Literal["multi_label", "multi_class", "regression"]
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -116,9 +117,11 @@ class HubertECGClassifierConfig(HubertECGConfig):
     model_type = "hubert_ecg_classification"
 
     head: Head = "linear"
-    """`linear`; `mlp`: Linear, tanh, Linear; `label_embedding`: cosine to one learned vector per label."""
+    """`linear`; `mlp`: Linear, activation, Linear; `label_embedding`: cosine to one learned vector per label."""
     head_hidden_size: int = 0
     """Width between the two layers of the `mlp` head; 0 means `hidden_size`."""
+    head_activation: HeadActivation = "tanh"
+    """Between the two layers of the `mlp` head; tanh is that of the published models."""
     task: Task = "multi_label"
     """What the outputs mean: independent labels, one class out of several, or numbers."""
 

@@ -93,15 +93,16 @@ def classification_loss(
     """(sum, weight): their ratio is the mean loss.
 
     `multi_label`: binary cross-entropy with targets [B, N] in 0..1; `weights` [N] multiply the positives.
-    `multi_class`: cross-entropy with class ids [B]; `weights` [N] by class id, and the weight is theirs.
+    `multi_class`: cross-entropy with class ids [B], or with shares of the classes [B, N] for mixtures; `weights` [N] by
+    class, and the weight is theirs.
     `regression`: squared error with targets [B, N]; `weights` [N] multiply the outputs' errors.
     """
     logits_BN = logits_BN.float()
     if task == "multi_class":
         total = functional.cross_entropy(logits_BN, targets, weight=weights, reduction="sum")
         if weights is None:
-            return total, torch.tensor(float(targets.numel()), device=total.device)
-        return total, weights[targets].sum()
+            return total, torch.tensor(float(len(targets)), device=total.device)
+        return total, (targets * weights).sum() if targets.is_floating_point() else weights[targets].sum()
     if task == "multi_label":
         total = functional.binary_cross_entropy_with_logits(
             logits_BN, targets.float(), pos_weight=weights, reduction="sum"

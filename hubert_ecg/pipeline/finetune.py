@@ -14,7 +14,17 @@ from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
 from hubert_ecg.models.adapt import LoraConfig, add_lora, load_trained_weights, merge_lora, trained_weights
-from hubert_ecg.pipeline.fit_facts import judge_validation, label_weights, prevalence, standard_scale
+from hubert_ecg.models.config import HeadActivation
+from hubert_ecg.models.dropouts import ClassifierDropoutConfig
+from hubert_ecg.pipeline.fit_facts import (
+    TargetMetric,
+    carried_labels,
+    check_metric,
+    judge_validation,
+    label_weights,
+    prevalence,
+    standard_scale,
+)
 from hubert_ecg.pipeline.prepare import label_sets_of
 from hubert_ecg.pipeline.training_run import (
     ALONE,
@@ -27,8 +37,9 @@ from hubert_ecg.pipeline.training_run import (
 )
 from hubert_ecg.pipeline.training_setup import (
     Inputs,
+    Rows,
     check_checkpoints,
-    check_steps,
+    check_training,
     count_rows,
     describe,
     job_fields,
@@ -37,13 +48,16 @@ from hubert_ecg.pipeline.training_setup import (
 )
 from hubert_ecg.storage.artifact import Manifest, begin
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from hubert_ecg.training.augment import LabelledAugmentConfig
+from hubert_ecg.training.balance import repeat_factors, repeat_rows
 from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.label_share import labelled_share
-from hubert_ecg.training.loop import Batch, StepLoss
 from hubert_ecg.training.objectives import Classification
 from hubert_ecg.training.optimiser import OptimiserConfig
-from hubert_ecg.training.ranks import gather_rows
+from hubert_ecg.training.ranks import all_reduce_sum, gather_rows
+from hubert_ecg.training.regulariser import RegulariserConfig
 from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.step import Batch, StepLoss
 from hubert_ecg.training.targets import LabelTargets
 
 log = logging.getLogger(__name__)
@@ -68,18 +82,29 @@ class FinetuneConfig:
     """Model size when there is no checkpoint."""
     head: Literal["linear", "mlp", "label_embedding"] = "linear"
     """Classification head on the mean over tokens."""
+    head_hidden_size: int = 0
+    """Width between the two layers of --head mlp; 0: that of the encoder."""
+    head_activation: HeadActivation = "tanh"
+    """Between the two layers of --head mlp."""
     train_conv_stem: bool = False
     """Also train the convolutional stem of a pre-trained model; without a checkpoint it always trains."""
+    conv_freeze_steps: int = 0
+    """With --train_conv_stem: leave the stem frozen in this many first steps."""
     train_blocks: int | None = None
     """Train only this many of the last encoder layers, and the head; without it all of the encoder."""
     freeze_steps: int = 0
     """Train only the head in this many first steps; then the rest thaws."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Low-rank adaptation of a pre-trained checkpoint: with a rank, only small sums beside its weights train."""
-    steps: int = 1000
-    """Training steps."""
+    steps: int | None = None
+    """Training steps; 1000 where --epochs is not given either."""
+    epochs: float | None = None
+    """Passes over the training recordings, instead of --steps: rows * epochs / batch_size steps, rounded up."""
     batch_size: int = 64
     """Recordings per step, over all workers."""
+    accumulation_steps: int = 1
+    """Pieces in which each worker's share of a step is computed, one after the other, to save memory; the gradient is
+    that of the whole."""
     validation_interval: int = 100
     """Steps between validations on split `val`."""
     checkpoint_interval: int = 0
@@ -87,9 +112,17 @@ class FinetuneConfig:
     keep_checkpoints: int = 3
     """Checkpoints kept while the training runs: the best and the latest ones, never fewer than these two."""
     patience: int = 0
-    """Stop after this many validations without a better macro AUROC (R2 for numbers); 0 trains to the end."""
+    """Stop after this many validations without a loss lower by 0.001; 0 trains to the end."""
+    target_metric: TargetMetric | None = None
+    """Of the validation, what the best checkpoint has: the highest macro average, R2 or accuracy, the lowest mae or
+    loss. Labels count as predicted from 0.5 on. Without it auroc, r2 for numbers."""
+    random_crop: bool = True
+    """Crops that start anywhere; without it training sees the middle of a recording."""
     positive_weights: bool = False
     """Weigh the positives of a label by (negatives / positives), a class by (mean count / its count), at most 20."""
+    balance: float = 0.0
+    """Repeat recordings with rare labels in every epoch (Gupta et al. 2019): a label that a share f carries asks for
+    max(1, sqrt(balance / f)) visits, a recording gets what the rarest of its labels asks for; 0: all come up once."""
     train_tag: str | None = None
     """Train and validate only on recordings that carry this tag."""
     train_fraction: float = 1.0
@@ -99,6 +132,12 @@ class FinetuneConfig:
     """Control: recordings exchange their labels at random, so that the test AUROC must come out near 0.5."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=1e-4))
     """AdamW and its schedule."""
+    regulariser: RegulariserConfig = field(default_factory=lambda: RegulariserConfig(intervals=3))
+    """More weight decay and dropout while validations get worse."""
+    dropouts: ClassifierDropoutConfig = field(default_factory=ClassifierDropoutConfig)
+    """What is dropped at random."""
+    augment: LabelledAugmentConfig = field(default_factory=LabelledAugmentConfig)
+    """Random changes of training recordings."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """Precision and memory."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
@@ -106,15 +145,43 @@ class FinetuneConfig:
     seed: int = 0
     """Seed of weights, order, crops and dropout."""
 
+    default_steps: ClassVar[int] = 1000
+
     def __post_init__(self) -> None:
-        check_steps(self.steps, self.batch_size, self.validation_interval, self.patience)
+        check_training(self)
         check_checkpoints(self.checkpoint_interval, self.keep_checkpoints)
-        if self.freeze_steps < 0 or (self.train_blocks is not None and self.train_blocks < 0):
-            raise ConfigError(
-                f"wanted --freeze_steps and --train_blocks of at least 0, got {self.freeze_steps}, {self.train_blocks}"
-            )
+        self._check_what_trains()
         if not 0 < self.train_fraction <= 1:
             raise ConfigError(f"--train_fraction: wanted a share in (0, 1], got {self.train_fraction}")
+        if self.head != "mlp" and (self.head_hidden_size or self.head_activation != "tanh"):
+            raise ConfigError(
+                f"--head_hidden_size and --head_activation: wanted --head mlp, which has two layers, got {self.head}"
+            )
+        if self.head_hidden_size < 0 or self.balance < 0:
+            raise ConfigError(
+                f"wanted --head_hidden_size and --balance of at least 0, got {self.head_hidden_size}, {self.balance}"
+            )
+        if self.balance and (self.positive_weights or self.shuffle_labels):
+            raise ConfigError(
+                "--balance: wanted neither --positive_weights, which corrects for rare labels as well, nor "
+                "--shuffle_labels, after which recordings do not carry their labels any more; leave one of them out"
+            )
+
+    def _check_what_trains(self) -> None:
+        counts = (self.freeze_steps, self.conv_freeze_steps, self.train_blocks or 0)
+        if min(counts) < 0:
+            raise ConfigError(
+                f"wanted --freeze_steps, --conv_freeze_steps and --train_blocks of at least 0, got "
+                f"{', '.join(map(str, counts))}"
+            )
+        if self.train_conv_stem and self.train_blocks is not None:
+            raise ConfigError(
+                "--train_conv_stem: wanted no --train_blocks, which freezes all before the last layers; leave one out"
+            )
+        if self.conv_freeze_steps and not (self.train_conv_stem and self.checkpoint):
+            raise ConfigError(
+                "--conv_freeze_steps: wanted --train_conv_stem true and a --checkpoint, whose stem can thaw, got none"
+            )
         frozen = self.train_conv_stem or self.freeze_steps or self.train_blocks is not None
         if self.lora.rank and (frozen or self.checkpoint is None):
             raise ConfigError(
@@ -142,7 +209,12 @@ def finetune(config: FinetuneConfig, surroundings: Surroundings = ALONE) -> Mani
     regression = labels.task == "regression"
     job = FinetuneJob(
         **job_fields(
-            config, inputs, selected, targets, shuffled_among=selected["train"] if config.shuffle_labels else None
+            config,
+            inputs,
+            selected,
+            targets,
+            seen=_balanced(config, inputs.waveforms, targets, selected["train"]),
+            shuffled_among=selected["train"] if config.shuffle_labels else None,
         ),
         targets=targets,
         prevalence=() if regression else tuple(prevalence(inputs.waveforms, targets, selected["train"])),
@@ -162,12 +234,23 @@ def _label_set(config: FinetuneConfig, waveforms: Manifest) -> LabelSet:
             f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}"
         )
     labels = label_sets[config.label_set]
-    if labels.task == "regression" and (config.positive_weights or config.head == "label_embedding"):
+    if labels.task == "regression" and (config.positive_weights or config.balance or config.head == "label_embedding"):
         raise ConfigError(
-            f"--label_set {config.label_set}: its labels are numbers, to which --positive_weights and "
+            f"--label_set {config.label_set}: its labels are numbers, to which --positive_weights, --balance and "
             f"--head label_embedding do not apply; leave them out"
         )
+    check_metric(config.target_metric, labels.task)
     return labels
+
+
+def _balanced(config: FinetuneConfig, waveforms: Manifest, targets: LabelTargets, rows: Rows) -> Rows | None:
+    """The rows of an epoch, those with rare labels more than once; None where all come up once."""
+    if not config.balance:
+        return None
+    factors = repeat_factors(carried_labels(waveforms, targets, rows), config.balance)
+    seen = repeat_rows(rows, factors, config.seed)
+    log.info("finetune: %d training recordings come up %d times in an epoch", len(factors), sum(map(len, seen)))
+    return seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +274,9 @@ class FinetuneJob(TrainingJob):
             model, _ = load_checkpoint(directory, expect="classifier")
         else:
             model = self._fresh_model()
+        self.config.dropouts.configure(model)
         if not lora.rank:
-            self._thaw(model)
+            self._thaw(model, self.loop.steps)
         else:
             add_lora(model, lora)
             if directory is not None:
@@ -206,15 +290,22 @@ class FinetuneJob(TrainingJob):
         else:
             encoder = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,)))
         return HubertECGClassifier.from_encoder(
-            encoder, label_names=self.targets.labels, head=config.head, task=self.targets.task
+            encoder,
+            label_names=self.targets.labels,
+            head=config.head,
+            task=self.targets.task,
+            head_hidden_size=config.head_hidden_size,
+            head_activation=config.head_activation,
         )
 
-    def _thaw(self, model: HubertECGClassifier) -> None:
-        """Let everything train that is to train once the freezing is over."""
+    def _thaw(self, model: HubertECGClassifier, step: int) -> None:
+        """Let train what trains in a step."""
         config = self.config
-        model.set_trainable(
-            conv_stem=config.train_conv_stem or config.checkpoint is None, last_blocks=config.train_blocks
-        )
+        if step < config.freeze_steps:
+            model.set_trainable(conv_stem=False, last_blocks=0)
+        else:
+            thawed = config.train_conv_stem and step >= config.conv_freeze_steps
+            model.set_trainable(conv_stem=thawed or config.checkpoint is None, last_blocks=config.train_blocks)
         # The mask token takes no part in classification.
         model.hubert_ecg.masked_spec_embed.requires_grad_(False)
 
@@ -227,18 +318,21 @@ class FinetuneJob(TrainingJob):
         return None if self.scale is None else (torch.tensor(self.scale["mean"]), torch.tensor(self.scale["std"]))
 
     def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
-        if step < self.config.freeze_steps:
-            unwrap(module).model.set_trainable(conv_stem=False, last_blocks=0)
-        elif step == self.config.freeze_steps and not self.config.lora.rank:
-            self._thaw(unwrap(module).model)
+        # The module is made with all thawed that ever trains, so that DDP knows it; until then it is frozen.
+        if not self.config.lora.rank and step <= max(self.config.freeze_steps, self.config.conv_freeze_steps):
+            self._thaw(unwrap(module).model, step)
         loss: StepLoss = module(batch.inputs, batch.targets, batch.attention_mask)
         return loss
 
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
         classification: Classification = unwrap(module)
         outputs, targets = [], []
+        sums = torch.zeros(2, dtype=torch.float64, device=next(module.parameters()).device)
         for batch in batches:
-            outputs.append(classification.outputs(batch.inputs, batch.attention_mask))
+            logits = classification.logits(batch.inputs, batch.attention_mask)
+            loss = classification.loss(logits, batch.targets)
+            sums += torch.stack([loss.total, loss.weight]).double()
+            outputs.append(classification.outputs_of(logits))
             targets.append(batch.targets)
         if not batches:  # This rank has none of a small split, and gathers with those that do.
             device, multi_class = next(module.parameters()).device, self.targets.task == "multi_class"
@@ -246,7 +340,10 @@ class FinetuneJob(TrainingJob):
             targets = [outputs[0][:, :1].long() if multi_class else outputs[0]]
         truth = gather_rows(torch.cat(targets)).cpu().numpy()
         found = gather_rows(torch.cat(outputs)).cpu().double().numpy()
-        return judge_validation(truth, found, self.targets.labels, self.targets.task)
+        all_reduce_sum(sums)
+        mean = float(sums[0] / sums[1].clamp(min=1e-12))
+        metric = self.config.target_metric
+        return judge_validation(truth, found, self.targets.labels, self.targets.task, loss=mean, metric=metric)
 
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
         # Those of the last validation; a checkpoint between two validations is there to go on from.

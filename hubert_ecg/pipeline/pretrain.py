@@ -11,6 +11,7 @@ from torch import nn
 from hubert_ecg.clustering.quality import perplexity
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.models import HubertECG, model_config
+from hubert_ecg.models.dropouts import DropoutConfig
 from hubert_ecg.pipeline.training_run import (
     ALONE,
     Surroundings,
@@ -23,7 +24,7 @@ from hubert_ecg.pipeline.training_run import (
 from hubert_ecg.pipeline.training_setup import (
     Inputs,
     check_checkpoints,
-    check_steps,
+    check_training,
     count_rows,
     describe,
     job_fields,
@@ -32,12 +33,14 @@ from hubert_ecg.pipeline.training_setup import (
 )
 from hubert_ecg.storage.artifact import Manifest, begin
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from hubert_ecg.training.augment import AugmentConfig
 from hubert_ecg.training.compute import ComputeConfig
-from hubert_ecg.training.loop import Batch, StepLoss
 from hubert_ecg.training.objectives import MaskedPrediction, MaskingConfig
 from hubert_ecg.training.optimiser import OptimiserConfig
 from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
+from hubert_ecg.training.regulariser import RegulariserConfig
 from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.step import Batch, StepLoss
 from hubert_ecg.training.targets import CodeTargets, open_codes
 
 log = logging.getLogger(__name__)
@@ -62,10 +65,15 @@ class PretrainConfig:
     """Model size when there is no checkpoint."""
     keep_projections: bool = True
     """With --checkpoint: keep its projections before the new cluster embeddings, as the original does."""
-    steps: int = 2000
-    """Training steps."""
+    steps: int | None = None
+    """Training steps; 2000 where --epochs is not given either."""
+    epochs: float | None = None
+    """Passes over the training recordings, instead of --steps: rows * epochs / batch_size steps, rounded up."""
     batch_size: int = 64
     """Recordings per step, over all workers."""
+    accumulation_steps: int = 1
+    """Pieces in which each worker's share of a step is computed, one after the other, to save memory; the gradient is
+    that of the whole."""
     validation_interval: int = 200
     """Steps between validations on split `val`, with masks that are always the same."""
     checkpoint_interval: int = 0
@@ -73,20 +81,33 @@ class PretrainConfig:
     keep_checkpoints: int = 3
     """Checkpoints kept while the training runs: the best and the latest ones, never fewer than these two."""
     patience: int = 0
-    """Stop after this many validations without a lower loss; 0 trains to the end."""
+    """Stop after this many validations without a loss lower by 0.001; 0 trains to the end."""
+    target_metric: Literal["loss", "accuracy"] = "loss"
+    """Of the validation, what the best checkpoint has: the lowest loss, or the highest masked accuracy (the mean over
+    codebooks)."""
+    random_crop: bool = True
+    """Draw among the labelled crops of a recording; without it training sees the middle one."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     """What is hidden and what counts."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=5e-4))
     """AdamW and its schedule. The paper's 5e-5 is for base; tiny learns well at ten times that."""
+    regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
+    """More weight decay and dropout while validations get worse."""
+    dropouts: DropoutConfig = field(default_factory=DropoutConfig)
+    """What is dropped at random."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Random changes of recordings; the codes are those of the unchanged one."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """Precision and memory."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     """How the training is spread."""
     seed: int = 0
-    """Seed of weights, order, crops, masks and dropout."""
+    """Seed of weights, order, crops, masks, dropout and augmentation."""
+
+    default_steps: ClassVar[int] = 2000
 
     def __post_init__(self) -> None:
-        check_steps(self.steps, self.batch_size, self.validation_interval, self.patience)
+        check_training(self)
         check_checkpoints(self.checkpoint_interval, self.keep_checkpoints)
 
 
@@ -138,6 +159,7 @@ class PretrainJob(TrainingJob):
             model.new_codebooks(self.vocab_sizes, keep_projections=config.keep_projections)
         else:
             model = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=self.vocab_sizes))
+        config.dropouts.configure(model)
         return MaskedPrediction(model, config.masking)
 
     def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
@@ -166,11 +188,14 @@ class PretrainJob(TrainingJob):
         for tensor in (sums, correct, hidden, *predicted):
             all_reduce_sum(tensor)
         loss = float(sums[0] / sums[1])
-        metrics = {"val_loss": loss, "score": -loss}
+        accuracies = (correct / hidden).tolist()
+        score = -loss if self.config.target_metric == "loss" else sum(accuracies) / books
+        metrics = {"val_loss": loss, "score": score}
         for book, name in enumerate(self.codebooks):
-            metrics[f"masked_accuracy_{name}"] = float(correct[book] / hidden[book])
-            # How many clusters the predictions make use of: collapse to a few shows here first.
+            metrics[f"masked_accuracy_{name}"] = accuracies[book]
+            # How many clusters the predictions make use of, evenly or at all: collapse to a few shows here first.
             metrics[f"predicted_perplexity_{name}"] = perplexity(predicted[book].cpu().numpy())
+            metrics[f"predicted_share_{name}"] = float((predicted[book] > 0).double().mean())
         return metrics
 
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
@@ -184,7 +209,7 @@ class PretrainJob(TrainingJob):
     def _masks(self, module: MaskedPrediction, step: int, batch: Batch) -> torch.Tensor:
         """[B, token] of this rank: drawn for the whole batch, so that any number of ranks hides the same tokens."""
         size = self.config.batch_size // world_size()
-        first = rank() * size
+        first = rank() * size + batch.offset
         seed = self.config.seed * 1_000_003 + step
         drawn = module.draw_masks(self.config.batch_size, self.num_tokens, seed)
         masks = drawn[first : first + len(batch.record_ids)]

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -24,14 +23,18 @@ from hubert_ecg.pipeline.user_errors import leave_error, left_error, user_error
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, StageOutput
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_info
+from hubert_ecg.training.average import WeightAverage
 from hubert_ecg.training.batches import to_batch
 from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.examples import ExampleReader
-from hubert_ecg.training.loop import Batch, LoopConfig, Observer, StepLoss, train
+from hubert_ecg.training.loop import LoopConfig, Observer, train
+from hubert_ecg.training.loss_scale import LossScale
 from hubert_ecg.training.optimiser import OptimiserConfig, make_optimiser
 from hubert_ecg.training.plan import StepPlan
 from hubert_ecg.training.ranks import rank, world_size
+from hubert_ecg.training.regulariser import DynamicRegulariser, RegulariserConfig
 from hubert_ecg.training.state import STATE, StatePart, TrainerState, load_state, save_state
+from hubert_ecg.training.step import Batch, Learner, StepFunction, StepLoss
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ class TrainingJob(ABC):
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     keep_checkpoints: int = 3
     """The best checkpoint and the latest ones are kept, up to this number in all, but both in any case."""
+    regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
 
     may_skip_parameters: ClassVar[bool] = False
     """Whether some parameters get no gradient in some steps, which DDP must be told."""
@@ -105,13 +109,6 @@ class TrainingJob(ABC):
     @abstractmethod
     def step_loss(self, module: nn.Module, batch: Batch, step: int) -> StepLoss:
         """Loss of one rank's batch. `module` may be wrapped for DDP: call it, do not reach into it."""
-
-    def parts(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, StatePart]:
-        """What changes as the training goes on, beside weights and optimiser, by name; it is saved with them.
-
-        Called once per start of a worker, before the state is restored. `module` is the one of `make_module`.
-        """
-        return {}
 
     @abstractmethod
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
@@ -228,8 +225,7 @@ def _train_on_rank(job: TrainingJob, begin_from: str | None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("ray").setLevel(logging.WARNING)
-    threads = job.workers.threads_each or max(1, (os.cpu_count() or 1) // job.workers.num)
-    torch.set_num_threads(threads)
+    job.compute.set_up(threads=job.workers.threads_each, workers=job.workers.num)
     torch.manual_seed(job.loop.seed)
     state = TrainerState()
     checkpoint = ray.train.get_checkpoint()
@@ -247,32 +243,57 @@ def _train_on_rank(job: TrainingJob, begin_from: str | None) -> None:
     parallel = {"find_unused_parameters": job.may_skip_parameters}
     wrapped = prepare_model(module, parallel_strategy_kwargs=parallel if job.workers.num > 1 else None)
     optimiser = make_optimiser(wrapped, job.optimiser)
-    parts = job.parts(module, optimiser)
-    if kept is not None:
-        state = load_state(kept, optimiser, parts)
-        shutil.rmtree(kept)
-        if of_other_run:  # Its scores are not this run's, and its best model is not among this run's checkpoints.
-            state = TrainerState(step=state.step)
-        log.info("going on after step %d", state.step)
     device = get_device()
-    batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
-    validation = _Validation(job, device)
 
     def loss_of(computed: nn.Module, batch: Batch, step: int) -> StepLoss:
         with job.compute.autocast(device):
             return job.step_loss(computed, batch, step)
 
+    learner = make_learner(job, wrapped, optimiser, partial(loss_of, wrapped), device)
+    if kept is not None:
+        state = load_state(kept, optimiser, learner.parts)
+        shutil.rmtree(kept)
+        if of_other_run:  # Its scores are not this run's, and its best model is not among this run's checkpoints.
+            state = TrainerState(step=state.step)
+        log.info("going on after step %d", state.step)
+    batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
+    validation = _Validation(job, device)
+
     train(
-        wrapped,
-        partial(loss_of, wrapped),
+        learner,
         batches,
-        optimiser,
         state,
-        optimiser_config=job.optimiser,
         config=job.loop,
         validate=partial(validation.run, wrapped),
-        observer=_Saver(job, module, optimiser, parts),
+        observer=_Saver(job, module, optimiser, learner.parts),
         loss_alone=partial(loss_of, module),
+    )
+
+
+def make_learner(
+    job: TrainingJob,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step_loss: StepFunction,
+    device: torch.device,
+) -> Learner:
+    """What a step of the job takes; its module and optimiser are those of the job, wrapped for several ranks or not."""
+    decay, dynamic = job.optimiser.ema_decay, job.regulariser.dynamic
+    return Learner(
+        module=module,
+        step_loss=step_loss,
+        optimiser=optimiser,
+        optimiser_config=job.optimiser,
+        steps=job.loop.steps,
+        seed=job.loop.seed,
+        accumulation_steps=job.loop.accumulation_steps,
+        loss_scale=LossScale(device.type) if job.compute.precision == "float16" else None,
+        average=WeightAverage(module, decay) if decay else None,
+        regulariser=DynamicRegulariser(
+            job.regulariser, patience=job.loop.patience, model=unwrap(module).model, optimiser=optimiser
+        )
+        if dynamic
+        else None,
     )
 
 

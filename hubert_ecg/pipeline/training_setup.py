@@ -1,5 +1,6 @@
 """What pretrain and finetune set up alike before a training: inputs, rows, plans and readers of the two splits."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, Self, TypeVar
 
@@ -79,26 +80,45 @@ def job_fields(
     selected: dict[str, Rows],
     targets: CodeTargets | LabelTargets,
     *,
+    seen: Rows | None = None,
     shuffled_among: Rows | None = None,
 ) -> dict[str, Any]:
-    """The fields of a TrainingJob that follow from settings, inputs and rows; `shuffled_among` is the reader's."""
+    """The fields of a TrainingJob that follow from settings, inputs and rows.
+
+    `seen`: the rows of an epoch, where some training rows come up more often than once; `shuffled_among`: the reader's.
+    """
     reader = ExampleReader(waveforms=inputs.waveforms, preprocess=inputs.preprocess, targets=targets, seed=config.seed)
+    training_reader = replace(
+        reader,
+        shuffled_among=shuffled_among,
+        fixed_crop=not config.random_crop,
+        augment=config.augment if config.augment.changes_anything else None,
+        mixed_among=selected["train"],
+    )
+    plan = StepPlan(
+        selected=selected["train"] if seen is None else seen,
+        batch_size=config.batch_size,
+        world_size=1,
+        seed=config.seed,
+    )
     return {
         "config": config,
         "preprocess": inputs.preprocess,
         "loop": LoopConfig(
-            steps=config.steps,
+            steps=num_steps(config, plan.num_rows),
             validation_interval=config.validation_interval,
             patience=config.patience,
             seed=config.seed,
             checkpoint_interval=config.checkpoint_interval,
+            accumulation_steps=config.accumulation_steps,
         ),
         "keep_checkpoints": config.keep_checkpoints,
         "optimiser": config.optimiser,
+        "regulariser": config.regulariser,
         "workers": config.workers,
         "compute": config.compute,
-        "plan": StepPlan(selected=selected["train"], batch_size=config.batch_size, world_size=1, seed=config.seed),
-        "reader": replace(reader, shuffled_among=shuffled_among),
+        "plan": plan,
+        "reader": training_reader,
         "validation_plan": one_pass(selected["val"], config.batch_size),
         "validation_reader": replace(reader, fixed_crop=True),
     }
@@ -109,13 +129,30 @@ def one_pass(selected: Rows, batch_size: int) -> StepPlan:
     return StepPlan(selected=selected, batch_size=batch_size, world_size=1, seed=0, endless=False)
 
 
-def check_steps(steps: int, batch_size: int, validation_interval: int, patience: int) -> None:
-    """ConfigError for lengths that make no training."""
-    if min(steps, batch_size, validation_interval) < 1 or patience < 0:
+def check_training(config: Any) -> None:
+    """ConfigError for settings, common to all trainings, that make no training or contradict each other."""
+    if config.steps is not None and config.epochs is not None:
+        raise ConfigError(f"wanted --steps or --epochs, got both: {config.steps} and {config.epochs}; leave one out")
+    lengths = (config.steps, config.epochs, config.batch_size, config.validation_interval)
+    if min(length for length in lengths if length is not None) <= 0 or config.patience < 0:
         raise ConfigError(
-            f"wanted --steps, --batch_size and --validation_interval of at least 1 and --patience of at least 0, "
-            f"got {steps}, {batch_size}, {validation_interval} and {patience}"
+            f"wanted --steps, --epochs, --batch_size and --validation_interval above 0 and --patience of at least 0, "
+            f"got {', '.join(map(str, lengths))} and {config.patience}"
         )
+    share = config.batch_size // config.workers.num
+    if not 1 <= config.accumulation_steps <= max(1, share):
+        raise ConfigError(
+            f"--accumulation_steps: wanted 1 to {share}, the recordings of a step that --batch_size "
+            f"{config.batch_size} leaves each of --workers.num {config.workers.num}, got {config.accumulation_steps}"
+        )
+    config.regulariser.check(config.patience)
+
+
+def num_steps(config: Any, num_rows: int) -> int:
+    """Steps of a training: as set, or what it takes to see each of `num_rows` rows as often as there are epochs."""
+    if config.epochs is not None:
+        return math.ceil(num_rows * config.epochs / config.batch_size)
+    return int(config.steps or config.default_steps)
 
 
 def check_checkpoints(interval: int, keep: int) -> None:
@@ -130,4 +167,5 @@ def check_checkpoints(interval: int, keep: int) -> None:
 def describe(config: Any) -> dict[str, Any]:
     """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
     left_out = {"output", "waveforms", "labels", "checkpoint", "workers", "checkpoint_interval", "keep_checkpoints"}
+    left_out |= {"run_name"}
     return {name: value for name, value in asdict(config).items() if name not in left_out}

@@ -8,7 +8,7 @@ import torch
 from hubert_ecg.models.loss import IGNORED_CODE
 from hubert_ecg.storage import tables
 from hubert_ecg.training.examples import INPUT, MASK, TARGET
-from hubert_ecg.training.loop import Batch
+from hubert_ecg.training.step import Batch
 
 
 def to_batch(table: pa.Table, device: torch.device) -> Batch:

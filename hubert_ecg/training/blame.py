@@ -10,7 +10,7 @@ from hubert_ecg.errors import TrainingError
 from hubert_ecg.training.ranks import gather_texts
 
 if TYPE_CHECKING:
-    from hubert_ecg.training.loop import Batch, StepLoss
+    from hubert_ecg.training.step import Batch, StepLoss
 
 MOST_NAMED = 8
 

@@ -1,16 +1,24 @@
 """From rows of the prepared tables to training examples: which rows, which crop of each, and its targets."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hubert_ecg.ecg.preprocess import AttendedSpans, PreprocessConfig, attention_mask, fully_attended, model_input
+from hubert_ecg.ecg.preprocess import (
+    AttendedSpans,
+    PreprocessConfig,
+    attention_mask,
+    fully_attended,
+    model_input,
+    token_mask,
+)
 from hubert_ecg.errors import ArtifactError
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
+from hubert_ecg.training.augment import AugmentConfig, LabelledAugmentConfig, mix, union
 from hubert_ecg.training.targets import CodeTargets, LabelTargets, is_answered
 
 INPUT = "input"
@@ -18,6 +26,8 @@ TARGET = "target"
 MASK = "attention_mask"
 
 ROWS_PER_TABLE = 256
+_AUGMENT = 1
+"""Sets the random numbers of augmentation apart from those of the crop."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +47,7 @@ class Example:
 class Shard:
     """The columns of one shard of a waveform table, and what goes with its rows."""
 
+    part: int
     record_ids: pa.ChunkedArray
     counts: list[np.ndarray]
     """[12 * time] int16 per row."""
@@ -60,6 +71,10 @@ class ExampleReader:
     """Take the same crop of a recording every time (validation) instead of a random one (training)."""
     shuffled_among: tuple[np.ndarray, ...] | None = None
     """Rows per shard that exchange their labels at random: the control whose test AUROC must be near 0.5."""
+    augment: AugmentConfig | None = None
+    """Random changes, seeded like the crop; None: none."""
+    mixed_among: tuple[np.ndarray, ...] | None = None
+    """Rows per shard from which mixup takes the other recording."""
 
     def read(self, rows: np.ndarray) -> Iterator[pa.Table]:
         """[row, 3] (shard, row, stream position) in any order -> example tables in that order, a few at a time."""
@@ -77,6 +92,7 @@ class ExampleReader:
             label_column = tables.LABEL_PREFIX + self.targets.label_set
         table = files.read_table(self.waveforms.part(part), columns + ([label_column] if label_column else []))
         return Shard(
+            part=part,
             record_ids=table["record_id"],
             counts=tables.list_rows(table["counts"]),
             valid_samples=tables.stack_rows(table["valid_samples"]),
@@ -86,9 +102,19 @@ class ExampleReader:
         )
 
     def example(self, shard: Shard, row: int, position: int) -> Example:
-        """One row of a shard; `position` is its place in the stream, which with the seed decides the crop."""
+        """One row of a shard; `position` is its place in the stream, which with the seed decides all that is random."""
+        plain = self._crop(shard, row, np.random.default_rng([self.seed, position]))
+        if self.augment is None:
+            return plain
+        rng = np.random.default_rng([self.seed, position, _AUGMENT])
+        if isinstance(self.augment, LabelledAugmentConfig) and self.augment.mixup:
+            plain = self._mixed(shard, plain, self.augment.mixup, rng)
+        samples, mask = self.augment.apply(plain.input, plain.mask, rng, self._attends)
+        return replace(plain, input=samples, mask=mask)
+
+    def _crop(self, shard: Shard, row: int, rng: np.random.Generator) -> Example:
         counts, valid_samples = shard.counts[row].reshape(12, -1), shard.valid_samples[row]
-        start_s, target = self._crop_and_target(shard, row, position)
+        start_s, target = self._crop_and_target(shard, row, rng)
         where = (valid_samples, shard.attended_s[row], start_s, self.preprocess)
         return Example(
             record_id=shard.record_ids[row].as_py(),
@@ -97,8 +123,26 @@ class ExampleReader:
             target=target,
         )
 
-    def _crop_and_target(self, shard: Shard, row: int, position: int) -> tuple[float, np.ndarray | None]:
-        rng = np.random.default_rng([self.seed, position])
+    def _mixed(self, shard: Shard, first: Example, parameter: float, rng: np.random.Generator) -> Example:
+        """An example mixed with another one of its shard; the mixture keeps the first one's name."""
+        assert self.mixed_among is not None
+        assert isinstance(self.targets, LabelTargets)
+        others = self.mixed_among[shard.part]
+        share = float(rng.beta(parameter, parameter))
+        second = self._crop(shard, int(others[rng.integers(len(others))]), rng)
+        assert first.target is not None
+        assert second.target is not None
+        return replace(
+            first,
+            input=mix(first.input, second.input, share),
+            mask=union(first.mask, second.mask),
+            target=mix(self.targets.mixable(first.target), self.targets.mixable(second.target), share),
+        )
+
+    def _attends(self, mask: np.ndarray) -> bool:
+        return bool(token_mask(mask, self.preprocess).any())
+
+    def _crop_and_target(self, shard: Shard, row: int, rng: np.random.Generator) -> tuple[float, np.ndarray | None]:
         if isinstance(self.targets, CodeTargets):
             choices = self.targets.choices(shard.codes, row)
             start_s = choices[len(choices) // 2 if self.fixed_crop else int(rng.integers(len(choices)))]

@@ -14,7 +14,7 @@ from hubert_ecg.models.classifier import HubertECGClassifier
 from hubert_ecg.models.loss import IGNORED_CODE, PredictionResult, classification_loss, masked_prediction_loss
 from hubert_ecg.models.masking import mask_tokens
 from hubert_ecg.models.ssl import HubertECG
-from hubert_ecg.training.loop import StepLoss
+from hubert_ecg.training.step import StepLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,18 +134,30 @@ class Classification(nn.Module):
         self, inputs_BS: torch.Tensor, targets: torch.Tensor, attention_mask_BS: torch.Tensor | None = None
     ) -> StepLoss:
         """Inputs, targets (labels or numbers [B, N], class ids [B, 1]), which samples count -> loss sum and weight."""
-        logits_BN = self.model(inputs_BS, attention_mask=attention_mask_BS).logits
+        return self.loss(self.logits(inputs_BS, attention_mask_BS), targets)
+
+    def logits(self, inputs_BS: torch.Tensor, attention_mask_BS: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, N]"""
+        found: torch.Tensor = self.model(inputs_BS, attention_mask=attention_mask_BS).logits
+        return found
+
+    def loss(self, logits_BN: torch.Tensor, targets: torch.Tensor) -> StepLoss:
+        """The loss of logits that are there already. Targets of mixed classes are shares [B, N] float32."""
         task = self.model.config.task
         if task == "regression":
             return self._squared_error(logits_BN, targets)
-        targets = targets[:, 0] if task == "multi_class" else targets
+        if task == "multi_class" and not targets.is_floating_point():
+            targets = targets[:, 0]
         total, weight = classification_loss(logits_BN, targets, task=task, weights=self.weights)
         return StepLoss(total=total, weight=weight)
 
     def outputs(self, inputs_BS: torch.Tensor, attention_mask_BS: torch.Tensor | None = None) -> torch.Tensor:
         """[B, N] float32: probabilities, or the numbers themselves for a regression."""
-        logits_BN = self.model(inputs_BS, attention_mask=attention_mask_BS).logits.float()
-        found_BN = self.model.probabilities(logits_BN)
+        return self.outputs_of(self.logits(inputs_BS, attention_mask_BS))
+
+    def outputs_of(self, logits_BN: torch.Tensor) -> torch.Tensor:
+        """The outputs of logits that are there already."""
+        found_BN = self.model.probabilities(logits_BN.float())
         return found_BN if self.mean is None or self.std is None else found_BN * self.std + self.mean
 
     def _squared_error(self, logits_BN: torch.Tensor, targets_BN: torch.Tensor) -> StepLoss:

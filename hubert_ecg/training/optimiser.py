@@ -28,6 +28,9 @@ class OptimiserConfig:
     """Learning rate of each encoder layer, as a share of that of the layer above it; the head has the full rate."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this L2 norm; 0 leaves them as they are."""
+    ema_decay: float = 0.0
+    """Decay per step of a running mean of the weights, 0.999 say, which is then what is validated and saved; the mean
+    follows more closely in the first steps. 0: none, the weights themselves are."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
@@ -36,6 +39,8 @@ class OptimiserConfig:
             raise ConfigError(f"--optimiser.warmup_share: wanted a share in [0, 1), got {self.warmup_share}")
         if not 0 < self.layer_decay <= 1:
             raise ConfigError(f"--optimiser.layer_decay: wanted a share in (0, 1], got {self.layer_decay}")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"--optimiser.ema_decay: wanted a decay in [0, 1), got {self.ema_decay}")
         if self.clip_norm < 0 or self.weight_decay < 0:
             raise ConfigError("--optimiser: wanted clip_norm and weight_decay of at least 0")
 

@@ -43,7 +43,9 @@ class TrainerState:
     step: int = 0
     """Steps done; the next one has this 0-based number."""
     best_score: float | None = None
-    """The best validation score so far by more than the smallest improvement; higher is better."""
+    """The best validation score so far; higher is better."""
+    best_loss: float | None = None
+    """The lowest validation loss so far by more than the smallest improvement."""
     stale_validations: int = 0
     """Validations since then."""
     loss_sum: float = 0.0

@@ -76,6 +76,13 @@ class LabelTargets:
             )
         return np.flatnonzero(positive)
 
+    def mixable(self, target: np.ndarray) -> np.ndarray:
+        """A target as shares that can be mixed: a class as [label] float32, 1 at its number; others are that already.
+
+        A number that is unknown in one of two recordings is unknown in their mixture.
+        """
+        return np.eye(len(self.labels), dtype=np.float32)[target[0]] if self.task == "multi_class" else target
+
     def _numbers(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
         if not answer:
             return np.full(len(self.labels), np.nan, np.float32)

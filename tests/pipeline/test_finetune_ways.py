@@ -16,10 +16,10 @@ from hubert_ecg.pipeline.training_setup import Inputs, job_fields, select_splits
 from hubert_ecg.storage.artifact import Manifest
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from hubert_ecg.training.compute import ComputeConfig
-from hubert_ecg.training.loop import Batch
 from hubert_ecg.training.objectives import Classification
 from hubert_ecg.training.optimiser import OptimiserConfig, make_optimiser
 from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.step import Batch
 from hubert_ecg.training.targets import LabelTargets
 from tests.training.padded import PREPROCESS, write_waveforms
 

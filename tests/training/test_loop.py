@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from hubert_ecg.errors import CheckpointError, TrainingError
-from hubert_ecg.training.loop import Batch, LoopConfig, Observer, StepLoss, train
+from hubert_ecg.training.loop import LoopConfig, Observer, train
 from hubert_ecg.training.optimiser import OptimiserConfig, learning_rate, make_optimiser
 from hubert_ecg.training.state import TrainerState, load_state, save_state
+from hubert_ecg.training.step import Batch, Learner, StepLoss
 
 CONFIG = OptimiserConfig(lr=0.05, weight_decay=0.0)
 TRUTH = torch.tensor([[1.0, -2.0, 0.5]])
@@ -49,7 +50,9 @@ class Run(Observer):
         self.rows: list[dict[str, float]] = []
         self.optimiser = make_optimiser(toy, CONFIG)
         self.loop = LoopConfig(**{"steps": steps, "validation_interval": 20, "patience": 0, "seed": 0} | loop)
-        self.scores: list[float] | None = None
+        self.scores: list[float] = []
+        self.losses: list[float] = []
+        """Of the validations to come; without them scores and losses follow from the toy's weights."""
         self.stop_after: int | None = None
 
     def stop_asked(self) -> bool:
@@ -62,13 +65,18 @@ class Run(Observer):
         self.saved.append((state.step, score))
 
     def go(self, source: Iterator[Batch]) -> "Run":
-        train(
-            self.toy,
-            self.toy.loss,
-            source,
-            self.optimiser,
-            self.state,
+        learner = Learner(
+            module=self.toy,
+            step_loss=self.toy.loss,
+            optimiser=self.optimiser,
             optimiser_config=CONFIG,
+            steps=self.loop.steps,
+            seed=0,
+        )
+        train(
+            learner,
+            source,
+            self.state,
             config=self.loop,
             validate=self.validate,
             observer=self,
@@ -80,7 +88,8 @@ class Run(Observer):
 
     def validate(self) -> dict[str, float]:
         assert not self.toy.training
-        return {"score": self.scores.pop(0) if self.scores else -self.distance()}
+        score = self.scores.pop(0) if self.scores else -self.distance()
+        return {"score": score, "val_loss": self.losses.pop(0) if self.losses else -score}
 
 
 def weights(run: Run) -> torch.Tensor:
@@ -183,13 +192,14 @@ def test_rows_tell_loss_rate_and_speed() -> None:
         assert 0 <= row["waiting_share"] <= 1
 
 
-def test_patience_counts_validations_without_a_better_score() -> None:
-    run = Run(Toy(), patience=2, steps=400)
-    run.scores = [0.5, 0.7, 0.7, 0.7005, 0.9]  # an improvement below 1e-3 does not count
+def test_patience_counts_validations_without_a_lower_loss() -> None:
+    run = Run(Toy(), patience=3, steps=400, checkpoint_interval=1000)
+    # A loss lower by less than 1e-3 does not end the count, nor does a higher score; both kinds of better are saved.
+    run.losses = [0.9, 0.7, 0.7, 0.6995, 0.8, 0.1]
+    run.scores = [0.5, 0.4, 0.6, 0.6, 0.61, 0.9]
     run.go(batches())
-    assert run.state.step == 80
-    assert [step for step, _ in run.saved] == [20, 40, 60, 80]
-    assert run.state.best_score == 0.7
+    assert run.saved == [(20, 0.5), (40, 0.4), (60, 0.6), (100, 0.61)]
+    assert (run.state.step, run.state.best_loss, run.state.best_score) == (100, 0.7, 0.61)
 
 
 def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from hubert_ecg.storage.artifact import Manifest
 from hubert_ecg.storage.checkpoint import CheckpointInfo
 from hubert_ecg.training.batches import to_batch
 from hubert_ecg.training.examples import ExampleReader, spans_of
-from hubert_ecg.training.loop import Batch
 from hubert_ecg.training.objectives import Classification, MaskedPrediction, MaskingConfig
+from hubert_ecg.training.step import Batch
 from hubert_ecg.training.targets import CodeTargets, LabelTargets
 from tests.training.padded import AGES, CLASSES, PREPROCESS, ROWS, TOKENS, VALID, write_codes, write_waveforms
 
