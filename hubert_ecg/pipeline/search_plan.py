@@ -216,7 +216,10 @@ class SearchPlan:
         """How far a whole trial goes, in what it reports: steps, or folds."""
         if self.config.folds:
             return len(self.config.folds)
-        return int(getattr(self.example(), "steps", 1) or 1)
+        settings = self.example()
+        if getattr(settings, "epochs", None) is not None:
+            raise ConfigError("a search compares trials by their steps: wanted steps for its last stage, got epochs")
+        return int(getattr(settings, "steps", None) or getattr(settings, "default_steps", 1))
 
     def example(self) -> Any:
         """The settings of the last stage of one trial."""
