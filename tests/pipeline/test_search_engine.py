@@ -216,6 +216,13 @@ def test_population_based_training_refuses_what_it_could_not_change(tmp_path: Pa
     assert found.sweep("/o", None).exchange
 
 
+@pytest.mark.parametrize(("settings", "length"), [({"steps": 30}, 30), ({}, FinetuneConfig.default_steps)])
+def test_a_trial_goes_as_far_as_its_last_training(tmp_path: Path, settings: dict[str, Any], length: int) -> None:
+    assert plan(tmp_path, TEXT, searcher="optuna", settings=settings).length == length
+    with pytest.raises(ConfigError, match="wanted steps for its last stage, got epochs"):
+        _ = plan(tmp_path, TEXT, searcher="optuna", settings={"epochs": 2}).length
+
+
 def test_impossible_trials_are_refused_before_anything_runs(tmp_path: Path) -> None:
     text = "stages: [finetune]\nsettings: {label_set: x}\nsearch: {lora.rank: {choice: [0, 4]}}"
     with pytest.raises(ConfigError, match=r"a trial with \{'lora.rank': 4\} cannot be: --lora.rank: wanted a --check"):

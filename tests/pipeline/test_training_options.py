@@ -15,9 +15,9 @@ from hubert_ecg.errors import ConfigError
 from hubert_ecg.models import HubertECG, model_config
 from hubert_ecg.models.adapt import LoraConfig
 from hubert_ecg.models.dropouts import ClassifierDropoutConfig, DropoutConfig, read_dropouts
-from hubert_ecg.pipeline.finetune import FinetuneConfig, _balanced
+from hubert_ecg.pipeline.finetune import FinetuneConfig, _balanced, finetune
 from hubert_ecg.pipeline.fit_facts import judge_validation
-from hubert_ecg.pipeline.pretrain import VALIDATION_STEP, PretrainConfig
+from hubert_ecg.pipeline.pretrain import VALIDATION_STEP, PretrainConfig, pretrain
 from hubert_ecg.pipeline.training_run import WorkersConfig
 from hubert_ecg.pipeline.training_setup import num_steps
 from hubert_ecg.storage.artifact import Manifest
@@ -202,6 +202,56 @@ def test_the_stem_thaws_at_its_step(waveforms: Manifest, checkpoint: str) -> Non
     before = {name: tensor.clone() for name, tensor in again.state_dict().items()}
     learner_of(job, again).step(batch_of(job, FIVE), 1)
     assert all(name.startswith(HEAD) for name in changed(before, again))
+
+
+def test_a_fine_tuning_starts_from_the_checkpoint_or_from_random_weights(waveforms: Manifest, checkpoint: str) -> None:
+    source, _ = load_checkpoint(checkpoint)
+    name = "encoder.layers.0.attention.q_proj.weight"
+    given = finetune_job(waveforms, checkpoint=checkpoint, head="label_embedding").make_module(None).model
+    assert torch.equal(given.hubert_ecg.get_parameter(name), source.get_parameter(name))
+    assert given.label_embedding.weight.shape == (3, 32)
+    fresh = [finetune_job(waveforms, size="tiny").make_module(None).model.hubert_ecg for _ in range(2)]
+    assert fresh[0].get_parameter(name).shape == (128, 128)
+    assert not torch.equal(fresh[0].get_parameter(name), fresh[1].get_parameter(name))
+
+
+def test_masks_are_as_many_and_as_long_as_asked_and_depend_on_the_seed(waveforms: Manifest, codes: Manifest) -> None:
+    masking = MaskingConfig(probability=0.5, length=4, min_masks=9)
+    jobs = [pretrain_job(waveforms, codes, masking=masking, batch_size=4, seed=seed) for seed in (0, 1)]
+    full = batch_of(jobs[0], [(0, 0, place) for place in range(4)])
+    masks = [job._masks(job.make_module(None), 7, full) for job in jobs]
+    # 0.5 x 93 / 4 = 11.6 spans of 4 tokens each, which may overlap.
+    assert all(12 <= int(row.sum()) <= 48 for row in masks[0])
+    assert masks[0].float().mean() > 0.33
+    runs = [len(run) for run in "".join("x" if hidden else " " for hidden in masks[0][0].tolist()).split()]
+    assert min(runs) >= 4
+    assert not torch.equal(*masks)
+    few = pretrain_job(waveforms, codes, masking=MaskingConfig(probability=0.01, min_masks=9), batch_size=4)
+    assert few._masks(few.make_module(None), 7, full).sum(dim=1).tolist() == [9] * 4
+
+
+def test_the_optimiser_is_as_asked(waveforms: Manifest) -> None:
+    optimiser = OptimiserConfig(lr=0.3, beta1=0.8, beta2=0.95, eps=1e-5, weight_decay=0.2, layer_decay=0.5)
+    job = finetune_job(waveforms, optimiser=optimiser, size="tiny")
+    learner = learner_of(job, job.make_module(None))
+    groups = learner.optimiser.param_groups
+    assert all((group["betas"], group["eps"]) == ((0.8, 0.95), 1e-5) for group in groups)
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.2}
+    # The head and the last of three layers, the two below it, and what is before the layers; matrices and vectors.
+    assert [group["lr_scale"] for group in groups] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+
+
+def test_the_seed_draws_order_and_crops(waveforms: Manifest) -> None:
+    jobs = [finetune_job(waveforms, seed=seed) for seed in (0, 0, 1)]
+    orders = []
+    for job in jobs:
+        [window, *_] = job.plan.windows(0, 1)
+        orders.append(job.plan.rank_rows(window, 0, 0, 1)[:, :2].tolist())
+    assert orders[0] == orders[1] != orders[2]
+    crops = [batch_of(job, [(0, 0, 3)]).inputs for job in jobs]
+    assert torch.equal(crops[0], crops[1])
+    assert not torch.equal(crops[0], crops[2])
+    assert jobs[2].loop.seed == 1
 
 
 # Validation and what it decides
@@ -430,3 +480,51 @@ def test_lengths_that_make_no_training(settings: dict[str, Any], message: str) -
 def test_ways_of_fine_tuning_that_contradict_each_other(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         FinetuneConfig(waveforms="W", output="M", label_set="x", **settings)
+
+
+@pytest.mark.slow
+def test_all_options_at_once_train_alike_on_one_worker_and_two(
+    ray_cluster: None, waveforms: Manifest, codes: Manifest, tmp_path: Path
+) -> None:
+    everything: dict[str, Any] = {
+        "epochs": 4,
+        "batch_size": 4,
+        "accumulation_steps": 2,
+        "validation_interval": 1,
+        "patience": 4,
+        "optimiser": OptimiserConfig(lr=1e-3, ema_decay=0.8),
+        "compute": ComputeConfig(deterministic=True),
+    }
+    found = []
+    for num in (1, 2):
+        workers = WorkersConfig(num=num, cpus_each=1 / num)
+        first = pretrain(
+            PretrainConfig(
+                waveforms=waveforms.directory,
+                labels=codes.directory,
+                output=str(tmp_path / f"c{num}"),
+                workers=workers,
+                # Ranks drop at random each for itself, so that dropouts would tell one worker from two.
+                regulariser=RegulariserConfig(dynamic=True, dropout_step=0.0),
+                augment=AugmentConfig(gain=0.1, noise=0.01, lead_dropout=0.2),
+                **everything,
+            )
+        )
+        second = finetune(
+            FinetuneConfig(
+                waveforms=waveforms.directory,
+                label_set="classes",
+                checkpoint=first.directory,
+                output=str(tmp_path / f"m{num}"),
+                workers=workers,
+                target_metric="accuracy",
+                balance=0.5,
+                dropouts=ClassifierDropoutConfig(classifier=0.0),
+                augment=LabelledAugmentConfig(mixup=0.3, lead_dropout=0.2),
+                regulariser=RegulariserConfig(dynamic=True, intervals=3, dropout_step=0.0),
+                **everything,
+            )
+        )
+        assert first.facts["steps_done"] <= 5  # 5 recordings, 4 times, 4 at a time
+        found.append([manifest.facts["best"]["val_loss"] for manifest in (first, second)])
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
