@@ -1,4 +1,5 @@
-"""A 12-lead ECG on its grid as an SVG picture, for reports: two columns of six leads, findings shaded where they are.
+"""A 12-lead ECG on its grid as an SVG picture, for reports: two columns of six leads, findings shaded where they are,
+and behind the curves, where asked for, what speaks for a label and what against it.
 
 Written by hand rather than drawn by a plotting library: a page of them then takes milliseconds, and stays sharp on any
 screen.
@@ -18,6 +19,13 @@ _ROW_UNITS = 300
 _GAP_UNITS = 20
 _MOST_POINTS = 1000
 """Of a lead's samples no more are drawn; of what lies between them its extremes are."""
+_BAND_S = 0.04
+"""Attributions are drawn in bands of a small square."""
+_FOR, _AGAINST = "#d55e00", "#0072b2"
+"""Orange-red speaks for the label, blue against it; Okabe and Ito's palette."""
+_FULL = 99.5
+"""Per cent of the bands that are paler than full colour."""
+_FAINTEST = 0.05
 _SHADES = {"severe": "#d55e00", "warning": "#e69f00"}
 _GRID = (
     '<pattern id="ecg-grid" width="50" height="50" patternUnits="userSpaceOnUse"><rect width="50" height="50" '
@@ -28,14 +36,23 @@ _GRID = (
 
 
 def ecg_svg(
-    samples_mv: np.ndarray, sampling_rate_hz: float, *, start_s: float = 0.0, findings: Sequence[Finding] = ()
+    samples_mv: np.ndarray,
+    sampling_rate_hz: float,
+    *,
+    start_s: float = 0.0,
+    findings: Sequence[Finding] = (),
+    attributions: np.ndarray | None = None,
+    attribution_rate_hz: float = 100.0,
 ) -> str:
     """An SVG element of samples [12, time] in mV, leads in standard order: a large square is 0.2 s and 0.5 mV.
 
     A lead that is larger than its row is drawn smaller, and says by how much. Samples that are not numbers leave gaps.
     `start_s` is where the samples begin in the recording that the findings are about. Findings that name neither a lead
-    nor a time are true of the whole and not shaded.
+    nor a time are true of the whole and not shaded. `attributions` [12, time] of the same stretch, at a rate of their
+    own, are summed over bands of 40 ms, orange-red where they are positive and blue where they are negative; the
+    strongest bands of the picture have full colour.
     """
+    bands = None if attributions is None else _bands(attributions, attribution_rate_hz)
     width = round(samples_mv.shape[1] / sampling_rate_hz * _UNITS_PER_S)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="12-lead ECG" '
@@ -48,9 +65,30 @@ def ecg_svg(
         shaded = _shades(lead, findings, start_s, samples_mv.shape[1] / sampling_rate_hz)
         size = f'width="{width}" height="{_ROW_UNITS}"'
         parts.append(f'<g transform="translate({left} {top})"><rect {size} fill="url(#ecg-grid)"/>{shaded}')
+        if bands is not None:
+            parts.append(_coloured(bands[place]))
         parts.append(_trace(lead, row, sampling_rate_hz))
         parts.append(f'<rect {size} fill="none" stroke="#555" stroke-width="4"/></g>')
     return "".join([*parts, "</svg>"])
+
+
+def _bands(attributions: np.ndarray, rate_hz: float) -> np.ndarray:
+    """[12, time] -> [12, band] sums, of which the strongest are 1 or -1."""
+    size = max(1, round(_BAND_S * rate_hz))
+    missing = -attributions.shape[1] % size
+    sums = np.pad(attributions, ((0, 0), (0, missing))).reshape(len(attributions), -1, size).sum(axis=2)
+    strongest = np.percentile(np.abs(sums), _FULL)
+    return np.clip(sums / strongest, -1, 1) if strongest > 0 else np.zeros_like(sums)
+
+
+def _coloured(bands: np.ndarray) -> str:
+    """Rectangles of the bands [band] of one lead, those too pale to be seen left out."""
+    width = round(_BAND_S * _UNITS_PER_S)
+    return "".join(
+        f'<rect class="attribution" x="{place * width}" width="{width}" height="{_ROW_UNITS}" '
+        f'fill="{_FOR if bands[place] > 0 else _AGAINST}" fill-opacity="{0.7 * abs(bands[place]):.2f}"/>'
+        for place in np.flatnonzero(np.abs(bands) >= _FAINTEST).tolist()
+    )
 
 
 def _trace(lead: str, row_mv: np.ndarray, sampling_rate_hz: float) -> str:

@@ -80,15 +80,33 @@ def cut(
     """
     recorded = [np.full(12, row.shape[1]) for row in counts] if valid_samples is None else valid_samples
     spans = [None] * len(counts) if attended_s is None else attended_s
-    inputs, masks, starts_s = [], [], []
-    for row, valid, attended in zip(counts, recorded, spans, strict=True):
-        starts = config.starts_s(row, int(valid.max()), preprocess)
-        several = np.broadcast_to(valid, (len(starts), 12))
-        where = (several, [attended] * len(starts), starts, preprocess)
-        inputs.append(model_input(np.broadcast_to(row, (len(starts), *row.shape)), starts, preprocess, several))
-        masks.append(None if fully_attended(*where) else attention_mask(*where))
-        starts_s.append(starts)
-    if all(mask is None for mask in masks):
-        return Crops(inputs=np.concatenate(inputs), mask=None, starts_s=starts_s)
-    filled = [np.ones(of.shape, bool) if mask is None else mask for mask, of in zip(masks, inputs, strict=True)]
-    return Crops(inputs=np.concatenate(inputs), mask=np.concatenate(filled), starts_s=starts_s)
+    found = [
+        cut_at(row, valid, attended, config.starts_s(row, int(valid.max()), preprocess), preprocess)
+        for row, valid, attended in zip(counts, recorded, spans, strict=True)
+    ]
+    mask = None
+    if any(crops.mask is not None for crops in found):
+        mask = np.concatenate([np.ones(c.inputs.shape, bool) if c.mask is None else c.mask for c in found])
+    return Crops(
+        inputs=np.concatenate([crops.inputs for crops in found]),
+        mask=mask,
+        starts_s=[starts for crops in found for starts in crops.starts_s],
+    )
+
+
+def cut_at(
+    counts: np.ndarray,
+    valid_samples: np.ndarray,
+    attended_s: AttendedSpans,
+    starts_s: np.ndarray,
+    preprocess: PreprocessConfig,
+) -> Crops:
+    """The crops of one waveform [12, time] that begin at [crop] `starts_s`."""
+    several = np.broadcast_to(valid_samples, (len(starts_s), 12))
+    where = (several, [attended_s] * len(starts_s), starts_s, preprocess)
+    waveforms = np.broadcast_to(counts, (len(starts_s), *counts.shape))
+    return Crops(
+        inputs=model_input(waveforms, starts_s, preprocess, several),
+        mask=None if fully_attended(*where) else attention_mask(*where),
+        starts_s=[starts_s],
+    )

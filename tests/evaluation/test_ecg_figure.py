@@ -87,3 +87,28 @@ def test_shades_lie_where_the_findings_are_in_the_recording() -> None:
     drawn = panels(ecg_svg(samples, 100, start_s=30.0, findings=found))
     assert shades(drawn["V2"]) == [(250, 500), (0, 500)]
     assert shades(drawn["I"]) == [(0, 500)]
+
+
+def test_attributions_are_bands_of_colour_behind_the_curve() -> None:
+    attributions = np.zeros((12, 200))
+    attributions[1, 40:80] = 1.0
+    attributions[1, 120:160] = -0.5
+    attributions[4, 100] = 0.02  # too little to be seen
+    drawn = panels(ecg_svg(np.zeros((12, 1000)), 500, attributions=attributions, attribution_rate_hz=100))
+    for lead, panel in drawn.items():
+        rects = [rect.attrib for rect in panel.findall(f"{SVG}rect") if rect.get("class") == "attribution"]
+        if lead != "II":
+            assert not rects
+            continue
+        found = [(r["x"], r["width"], r["fill"], r["fill-opacity"]) for r in rects]
+        assert found[0] == ("100", "10", "#d55e00", "0.70")
+        assert found[-1] == ("390", "10", "#0072b2", "0.35")
+        assert len(found) == 20
+        children = list(panel)
+        curve_place = next(place for place, child in enumerate(children) if child.tag == f"{SVG}path")
+        assert all(place < curve_place for place, child in enumerate(children) if child.get("class"))
+
+
+def test_without_attributions_there_is_no_colour() -> None:
+    plain = ecg_svg(np.zeros((12, 500)), 100)
+    assert ecg_svg(np.zeros((12, 500)), 100, attributions=np.zeros((12, 500))) == plain

@@ -67,6 +67,8 @@ def _table(rows: Sequence[Row]) -> pa.Table:
         "split": pa.array([row.split for row in rows], pa.string()),
         "counts": tables.to_list_array([row.counts.reshape(-1) for row in rows], pa.int16()),
         "valid_samples": tables.to_fixed_list_array(np.array(valid, np.int32).reshape(-1, 12), pa.int32()),
+        "offset_mv": tables.to_fixed_list_array(np.zeros((len(rows), 12), np.float32), pa.float32()),
+        "gain_mv": tables.to_fixed_list_array(np.ones((len(rows), 12), np.float32), pa.float32()),
         "attended_s": pa.array([row.attended_s for row in rows], pa.list_(pa.float32())),
     }
     return pa.table(
