@@ -198,32 +198,38 @@ def finetune(config: FinetuneConfig, surroundings: Surroundings = ALONE) -> Mani
     output = begin(config.output, verb="finetune", config=describe(config), inputs=inputs.fingerprints)
     if isinstance(output, Manifest):
         return output
+    job = make_job(config, inputs, labels)
+    counts = job.provenance["counts"]
+    log.info("finetune: %d training and %d validation recordings, %d labels", *counts.values(), len(labels.labels))
+    outcome = run_training(job, output, surroundings)
+    facts = {"label_set": config.label_set, "counts": counts, "train_fraction": config.train_fraction}
+    return finish_training(output, outcome, facts=facts)
+
+
+def make_job(config: FinetuneConfig, inputs: Inputs, labels: LabelSet) -> "FinetuneJob":
+    """The training that the settings ask for; ArtifactError where a split has no recordings for it."""
     need_label = None if labels.none_is_negative else config.label_set
     what = f"recordings with labels of {config.label_set}"
     selected = select_splits(inputs.waveforms, what, label_set=need_label, tag=config.train_tag)
-    share = config.train_fraction
-    selected["train"] = labelled_share(inputs.waveforms, selected["train"], share, config.seed)
-    counts = count_rows(selected)
-    log.info("finetune: %d training and %d validation recordings, %d labels", *counts.values(), len(labels.labels))
+    selected["train"] = labelled_share(inputs.waveforms, selected["train"], config.train_fraction, config.seed)
     targets = LabelTargets(label_set=config.label_set, labels=labels.labels, task=labels.task)
     regression = labels.task == "regression"
-    job = FinetuneJob(
-        **job_fields(
-            config,
-            inputs,
-            selected,
-            targets,
-            seen=_balanced(config, inputs.waveforms, targets, selected["train"]),
-            shuffled_among=selected["train"] if config.shuffle_labels else None,
-        ),
+    fields = job_fields(
+        config,
+        inputs,
+        selected,
+        targets,
+        seen=_balanced(config, inputs.waveforms, targets, selected["train"]),
+        shuffled_among=selected["train"] if config.shuffle_labels else None,
+    )
+    counts = count_rows(selected)
+    return FinetuneJob(
+        **fields,
         targets=targets,
         prevalence=() if regression else tuple(prevalence(inputs.waveforms, targets, selected["train"])),
         scale=standard_scale(inputs.waveforms, targets, selected["train"]) if regression else None,
         provenance={"inputs": inputs.fingerprints, "label_set": config.label_set, "counts": counts},
     )
-    outcome = run_training(job, output, surroundings)
-    facts = {"label_set": config.label_set, "counts": counts, "train_fraction": share}
-    return finish_training(output, outcome, facts=facts)
 
 
 def _label_set(config: FinetuneConfig, waveforms: Manifest) -> LabelSet:

@@ -219,7 +219,8 @@ class SearchPlan:
         settings = self.example()
         if getattr(settings, "epochs", None) is not None:
             raise ConfigError("a search compares trials by their steps: wanted steps for its last stage, got epochs")
-        return int(getattr(settings, "steps", None) or getattr(settings, "default_steps", 1))
+        steps: int | None = getattr(settings, "steps", None)
+        return steps or int(getattr(settings, "default_steps", 1))
 
     def example(self) -> Any:
         """The settings of the last stage of one trial."""

@@ -93,7 +93,7 @@ def job_fields(
         shuffled_among=shuffled_among,
         fixed_crop=not config.random_crop,
         augment=config.augment if config.augment.changes_anything else None,
-        mixed_among=selected["train"],
+        mixed_among=selected["train"] if getattr(config.augment, "mixup", 0) else None,
     )
     plan = StepPlan(
         selected=selected["train"] if seen is None else seen,

@@ -124,19 +124,25 @@ def test_layers_below_learn_more_slowly(waveforms: Manifest, checkpoint: str) ->
 
 def test_precision_and_recomputation_change_the_loss_by_rounding_only(waveforms: Manifest, checkpoint: str) -> None:
     job = job_of(waveforms, checkpoint=checkpoint)
-    results = []
+    results, passes = [], []
     for compute in (ComputeConfig(), ComputeConfig(gradient_checkpointing=True), ComputeConfig(precision="bfloat16")):
         torch.manual_seed(0)
         job = replace(job, compute=compute)
         module = job.make_module(None).train()
         job.compute.prepare(module)
+        calls: list[int] = []
+        module.model.hubert_ecg.encoder.layers[0].feed_forward.register_forward_pre_hook(
+            lambda *_, c=calls: c.append(1)
+        )
         with job.compute.autocast(torch.device("cpu")):
             loss = job.step_loss(module, batch(), 0)
         loss.total.backward()
         gradient = module.model.hubert_ecg.encoder.layers[0].attention.v_proj.weight.grad
         assert loss.total.dtype == gradient.dtype == torch.float32
         results.append((float(loss.total.detach()), gradient))
+        passes.append(len(calls))
     plain, recomputed, rounded = results
+    assert passes == [1, 2, 1]
     assert recomputed[0] == plain[0]
     torch.testing.assert_close(recomputed[1], plain[1])
     assert rounded[0] == pytest.approx(plain[0], rel=0.02)

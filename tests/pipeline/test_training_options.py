@@ -11,15 +11,14 @@ import torch
 from sklearn import metrics as sk
 
 from hubert_ecg.clustering.quality import perplexity
-from hubert_ecg.errors import ConfigError
+from hubert_ecg.errors import ArtifactError, ConfigError
 from hubert_ecg.models import HubertECG, model_config
 from hubert_ecg.models.adapt import LoraConfig
 from hubert_ecg.models.dropouts import ClassifierDropoutConfig, DropoutConfig, read_dropouts
-from hubert_ecg.pipeline.finetune import FinetuneConfig, _balanced, finetune
+from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
 from hubert_ecg.pipeline.fit_facts import judge_validation
 from hubert_ecg.pipeline.pretrain import VALIDATION_STEP, PretrainConfig, pretrain
 from hubert_ecg.pipeline.training_run import WorkersConfig
-from hubert_ecg.pipeline.training_setup import num_steps
 from hubert_ecg.storage.artifact import Manifest
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from hubert_ecg.training.augment import AugmentConfig, LabelledAugmentConfig
@@ -74,16 +73,28 @@ def test_epochs_become_steps(waveforms: Manifest, codes: Manifest) -> None:
     assert [pretrain_job(waveforms, codes).loop.steps, finetune_job(waveforms).loop.steps] == [2000, 1000]
 
 
-def test_epochs_count_repeated_recordings_as_they_come_up(waveforms: Manifest) -> None:
+def test_recordings_with_rare_labels_come_up_more_often(waveforms: Manifest) -> None:
     job = finetune_job(waveforms, epochs=1, batch_size=4, balance=0.8)
-    # CRBBB, which one of five carries, asks for 2 visits, AFIB and NORM for sqrt(2): 2 + 4 x 1 or 2.
-    seen = _balanced(job.config, waveforms, job.targets, tuple(np.arange(ROWS if p == 0 else 0) for p in range(3)))
-    assert seen is not None
-    visits = np.bincount(seen[0], minlength=ROWS)
+    # CRBBB, which one of five carries, asks for 2 visits, AFIB and NORM, which two carry, for sqrt(2): once or twice.
+    visits = np.bincount(job.plan.selected[0], minlength=ROWS)
     assert visits[3] == 2
     assert set(visits.tolist()) == {1, 2}
-    assert num_steps(job.config, int(visits.sum())) == -(-int(visits.sum()) // 4)
-    assert _balanced(replace(job.config, balance=0.0), waveforms, job.targets, seen) is None
+    assert job.loop.steps == -(-int(visits.sum()) // 4)
+    assert job.provenance["counts"] == {"train": 5, "val": 5}
+    assert job.validation_plan.num_rows == 5
+    assert finetune_job(waveforms).plan.selected[0].tolist() == list(range(ROWS))
+
+
+def test_tags_shares_and_shuffled_labels_choose_what_is_trained_on(waveforms: Manifest) -> None:
+    part = finetune_job(waveforms, train_fraction=0.4)
+    assert (part.plan.num_rows, part.validation_plan.num_rows) == (2, 5)
+    with pytest.raises(ArtifactError, match="wanted recordings with labels of classes"):
+        finetune_job(waveforms, train_tag="natural")  # which none of them carries
+    shuffled = finetune_job(waveforms, shuffle_labels=True, seed=1)
+    answers = [batch_of(job, FIVE).targets[:, 0].tolist() for job in (finetune_job(waveforms), shuffled)]
+    assert answers[0] == [2, 0, 2, 1, 0]
+    assert answers[1] != answers[0]
+    assert sorted(answers[1]) == sorted(answers[0])
 
 
 def test_accumulation_and_schedule_reach_the_learner(waveforms: Manifest) -> None:

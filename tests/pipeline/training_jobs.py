@@ -7,8 +7,8 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from hubert_ecg.pipeline.finetune import FinetuneConfig, FinetuneJob
-from hubert_ecg.pipeline.fit_facts import prevalence
+from hubert_ecg.pipeline.finetune import FinetuneConfig, FinetuneJob, make_job
+from hubert_ecg.pipeline.prepare import label_sets_of
 from hubert_ecg.pipeline.pretrain import PretrainConfig, PretrainJob
 from hubert_ecg.pipeline.training_run import TrainingJob, make_learner
 from hubert_ecg.pipeline.training_setup import Inputs, job_fields, select_splits
@@ -17,11 +17,10 @@ from hubert_ecg.training.batches import to_batch
 from hubert_ecg.training.optimiser import make_optimiser
 from hubert_ecg.training.ranks import rank, world_size
 from hubert_ecg.training.step import Batch, Learner, StepLoss
-from hubert_ecg.training.targets import CodeTargets, LabelTargets
+from hubert_ecg.training.targets import CodeTargets
 from tests.training.padded import TOKENS
 
 CPU = torch.device("cpu")
-LABELS = ("AFIB", "CRBBB", "NORM")
 
 
 def pretrain_job(waveforms: Manifest, codes: Manifest, **settings: Any) -> PretrainJob:
@@ -33,13 +32,9 @@ def pretrain_job(waveforms: Manifest, codes: Manifest, **settings: Any) -> Pretr
     return PretrainJob(**fields, codebooks=tuple(books), vocab_sizes=sizes, num_tokens=TOKENS, provenance={})
 
 
-def finetune_job(waveforms: Manifest, **settings: Any) -> FinetuneJob:
-    config = FinetuneConfig(waveforms=waveforms.directory, output="unused", label_set="classes", **settings)
-    targets = LabelTargets(label_set="classes", labels=LABELS, task="multi_class")
-    selected = select_splits(waveforms, "recordings")
-    fields = job_fields(config, Inputs.open(config), selected, targets)
-    shares = tuple(prevalence(waveforms, targets, selected["train"]))
-    return FinetuneJob(**fields, targets=targets, prevalence=shares, scale=None, provenance={})
+def finetune_job(waveforms: Manifest, label_set: str = "classes", **settings: Any) -> FinetuneJob:
+    config = FinetuneConfig(waveforms=waveforms.directory, output="unused", label_set=label_set, **settings)
+    return make_job(config, Inputs.open(config), label_sets_of(waveforms)[label_set])
 
 
 def learner_of(job: TrainingJob, module: nn.Module) -> Learner:
