@@ -32,8 +32,11 @@ def coverage(
         label = SortedLabel.of(targets, rng.normal(size=len(targets)) + shift * targets)
         estimate = float(label.areas(np.ones((len(targets), 1), np.float32))[0][0])
         drawn = np.concatenate([label.areas(weights)[0] for weights in resampling.weights(rng, draws)])
-        for name, make in (("logit", logit_interval), ("percentile", percentile_interval)):
-            interval = make(estimate, drawn, 0.95)
+        made = {
+            "logit": logit_interval(estimate, drawn, 0.95, min(positives, negatives) - 1),
+            "percentile": percentile_interval(estimate, drawn, 0.95),
+        }
+        for name, interval in made.items():
             lower = interval.lower if interval.lower is not None else 1.0
             upper = interval.upper if interval.upper is not None else 1.0
             counts[name] += (lower <= auroc <= upper, auroc < lower, auroc > upper)

@@ -1,19 +1,20 @@
 """Bootstrap intervals of all metrics, per label and macro, resampling patients rather than recordings.
 
-The interval is normal on the logit scale, estimate +- z * standard deviation of the draws, as metrics lie between 0 and
-1 and their draws are skewed near the ends; for AUROC it holds its level where the percentile interval is too short
-(benchmarks/coverage.py). Efron and Tibshirani, An Introduction to the Bootstrap, 1993; the logit scale as in Pepe,
-The Statistical Evaluation of Medical Tests, 2003. Resampling cannot see beyond the sample: an estimate of exactly 0 or
-1 has no interval, and one from few positives is too narrow.
+The interval is estimate +- t * standard deviation of the draws on the logit scale, as metrics lie between 0 and 1 and
+their draws are skewed near the ends; t is Student's, with as many degrees of freedom as there are patients of a label's
+rarer class, less one (for the macro pooled by Welch and Satterthwaite's rule). For AUROC it holds its level where the
+percentile interval is too short (benchmarks/coverage.py). Efron and Tibshirani, An Introduction to the Bootstrap, 1993;
+the logit scale as in Pepe, The Statistical Evaluation of Medical Tests, 2003. Resampling cannot see beyond the sample:
+an estimate of exactly 0 or 1 has no interval.
 Shapes: N recordings, L labels, D draws.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.evaluation.metrics import checked
@@ -104,6 +105,7 @@ def bootstrap_metrics(
     check_draws(draws, confidence)
     resampling = Resampling.of(len(targets), patient_ids, targets if stratified else None)
     judged = np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0))
+    freedom = resampling.freedom(targets[:, judged])
     chosen = None if predicted is None else np.asarray(predicted, bool)[:, judged]
     metrics = WeightedMetrics(targets[:, judged], scores[:, judged], chosen)
     estimates = metrics.of(np.ones((len(targets), 1), np.float32))
@@ -117,8 +119,9 @@ def bootstrap_metrics(
     found = {}
     for name in metrics.names:
         drawn = np.concatenate([piece[name] for piece in pieces])
-        per_label = _per_label(labels, judged, estimates[name][0], drawn, confidence)
-        found[name] = MetricIntervals(per_label=per_label, macro=_macro(estimates[name][0], drawn, confidence), **about)
+        per_label = _per_label(labels, judged, estimates[name][0], drawn, confidence, freedom)
+        macro = _macro(estimates[name][0], drawn, confidence, freedom)
+        found[name] = MetricIntervals(per_label=per_label, macro=macro, **about)
     return found
 
 
@@ -130,14 +133,14 @@ def check_draws(draws: int, confidence: float) -> None:
         )
 
 
-def logit_interval(estimate: float, drawn: np.ndarray, confidence: float) -> Interval:
+def logit_interval(estimate: float, drawn: np.ndarray, confidence: float, freedom: float) -> Interval:
     """The interval of a number between 0 and 1 from [D] draws of it, NaN for draws that do not count."""
     usable = drawn[~np.isnan(drawn)]
     known = None if np.isnan(estimate) else float(estimate)
-    if known is None or not 0 < known < 1 or len(usable) < MIN_USABLE_DRAWS:
+    if known is None or not 0 < known < 1 or len(usable) < MIN_USABLE_DRAWS or freedom < 1:
         return Interval(estimate=known, lower=None, upper=None, draws=len(usable))
     # The delta method: the logit's slope is 1 / (p (1 - p)).
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * usable.std(ddof=1) / (known * (1 - known))
+    reach = student.ppf((1 + confidence) / 2, freedom) * usable.std(ddof=1) / (known * (1 - known))
     middle = np.log(known / (1 - known))
     lower, upper = (float(1 / (1 + np.exp(-(middle + side)))) for side in (-reach, reach))
     return Interval(estimate=known, lower=lower, upper=upper, draws=len(usable))
@@ -158,18 +161,27 @@ def percentile_interval(estimate: float | None, drawn: np.ndarray, confidence: f
 
 
 def _per_label(
-    labels: Sequence[str], judged: np.ndarray, estimates: np.ndarray, drawn: np.ndarray, confidence: float
+    labels: Sequence[str],
+    judged: np.ndarray,
+    estimates: np.ndarray,
+    drawn: np.ndarray,
+    confidence: float,
+    freedom: np.ndarray,
 ) -> dict[str, Interval]:
     found: Mapping[int, Interval] = {
-        column: logit_interval(float(estimates[place]), drawn[:, place], confidence)
+        column: logit_interval(float(estimates[place]), drawn[:, place], confidence, float(freedom[place]))
         for place, column in enumerate(judged.tolist())
     }
     unknown = Interval(estimate=None, lower=None, upper=None, draws=0)
     return {label: found.get(column, unknown) for column, label in enumerate(labels)}
 
 
-def _macro(estimates: np.ndarray, drawn: np.ndarray, confidence: float) -> Interval:
+def _macro(estimates: np.ndarray, drawn: np.ndarray, confidence: float, freedom: np.ndarray) -> Interval:
     """Of the mean over the judged labels; draws [D, L]."""
     if len(estimates) == 0:
         return Interval(estimate=None, lower=None, upper=None, draws=0)
-    return logit_interval(float(estimates.mean()), drawn.mean(axis=1), confidence)
+    means = drawn.mean(axis=1)
+    variances = np.nanvar(drawn, axis=0) if (~np.isnan(means)).any() else np.ones(len(estimates))
+    weight = (variances**2 / np.maximum(freedom, 1)).sum()
+    pooled = float(variances.sum() ** 2 / weight) if weight > 0 else float(max(freedom.max(), 1))
+    return logit_interval(float(estimates.mean()), means, confidence, pooled)

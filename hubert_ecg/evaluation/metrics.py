@@ -48,8 +48,8 @@ class LabelMetrics(MetricValues):
     """Recordings that have it."""
     negatives: int
     """Recordings that do not."""
-    threshold: float
-    """Probability from which on it counts as predicted."""
+    threshold: float | None
+    """Probability from which on it counts as predicted; None where that was decided otherwise."""
 
     @property
     def too_rare(self) -> bool:
@@ -86,11 +86,14 @@ def evaluate_multi_label(
     probabilities: np.ndarray,
     labels: Sequence[str],
     thresholds: np.ndarray | Sequence[float] | None = None,
+    *,
+    predicted: np.ndarray | None = None,
 ) -> MultiLabelMetrics:
     """All metrics of `METRICS` for [N, L] bool targets and [N, L] probabilities; thresholds [L], 0.5 by default.
 
-    A recording is predicted to have a label when its probability is at or above the label's threshold. Labels with no
-    positive or no negative have no metrics and stay out of the macro averages.
+    A recording is predicted to have a label when its probability is at or above the label's threshold, or as
+    `predicted` [N, L] bool says (for classes of which the most probable is predicted). Labels with no positive or no
+    negative have no metrics and stay out of the macro averages.
 
     Raises InputError for shapes that do not fit, NaN, or values outside 0 to 1.
     """
@@ -106,9 +109,13 @@ def evaluate_multi_label(
             f"thresholds: wanted one finite number for each of {len(labels)} labels, got {limits.tolist()}"
         )
     auroc = auroc_per_label(targets, probabilities)
+    decided = probabilities >= limits if predicted is None else np.asarray(predicted, bool)
+    if decided.shape != targets.shape:
+        raise InputError(f"predicted: wanted shape {targets.shape}, got {decided.shape}")
+    shown: list[float | None] = [None] * len(labels) if predicted is not None else limits.tolist()
     per_label = tuple(
-        _label_metrics(label, targets[:, column], probabilities[:, column], float(limits[column]), auroc[column])
-        for column, label in enumerate(labels)
+        _label_metrics(label, targets[:, c], probabilities[:, c], decided[:, c], shown[c], auroc[c])
+        for c, label in enumerate(labels)
     )
     judged = [metrics for metrics in per_label if not metrics.too_rare]
     means = {name: float(np.mean([getattr(m, name) for m in judged])) if judged else None for name in METRICS}
@@ -134,9 +141,15 @@ def auroc_from_ranks(targets: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
+def precision_recall_curve(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision of [N] bool targets and [N] scores at every distinct score, the highest first."""
+    _, hits, predicted = counts_above(targets, scores)
+    return hits / hits[-1], hits / predicted
+
+
 def roc_curve(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates of [N] bool targets and [N] scores, from (0, 0) to (1, 1), a step per score."""
-    _, hits, predicted = _counts_above(targets, scores)
+    _, hits, predicted = counts_above(targets, scores)
     hits, alarms = np.append(0, hits), np.append(0, predicted - hits)
     return alarms / alarms[-1], hits / hits[-1]
 
@@ -176,14 +189,18 @@ def checked(
 
 
 def _label_metrics(
-    label: str, targets: np.ndarray, probabilities: np.ndarray, threshold: float, auroc: float
+    label: str,
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    threshold: float | None,
+    auroc: float,
 ) -> LabelMetrics:
-    """[N] bool, [N] probabilities -> the metrics of one label."""
+    """[N] bool, [N] probabilities, [N] bool -> the metrics of one label."""
     positives = int(targets.sum())
     negatives = len(targets) - positives
     values: dict[str, float] = {}
     if positives and negatives:
-        predicted = probabilities >= threshold
         hits, alarms = int((predicted & targets).sum()), int((predicted & ~targets).sum())
         values = {
             "auroc": float(auroc),
@@ -197,7 +214,7 @@ def _label_metrics(
     return LabelMetrics(label=label, positives=positives, negatives=negatives, threshold=threshold, **values)
 
 
-def _counts_above(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def counts_above(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The distinct scores, highest first, with the positives and the recordings at or above each."""
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
@@ -205,7 +222,7 @@ def _counts_above(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _average_precision(targets: np.ndarray, scores: np.ndarray) -> float:
-    _, hits, predicted = _counts_above(targets, scores)
+    _, hits, predicted = counts_above(targets, scores)
     return float(np.sum(np.diff(hits, prepend=0) / hits[-1] * hits / predicted))
 
 
@@ -213,10 +230,14 @@ def _max_f1_threshold(targets: np.ndarray, probabilities: np.ndarray) -> float:
     positives = int(targets.sum())
     if positives in (0, len(targets)):
         return DEFAULT_THRESHOLD
-    distinct, hits, predicted = _counts_above(targets, probabilities)
-    best = int(np.argmax(2 * hits / (predicted + positives)))
-    if best + 1 == len(distinct):
-        return float(distinct[best])
-    middle = float((distinct[best] + distinct[best + 1]) / 2)
+    distinct, hits, predicted = counts_above(targets, probabilities)
+    return middle_below(distinct, int(np.argmax(2 * hits / (predicted + positives))))
+
+
+def middle_below(distinct: np.ndarray, last: int) -> float:
+    """A threshold that predicts the recordings of scores `distinct[: last + 1]`, highest first, and no others."""
+    if last + 1 == len(distinct):
+        return float(distinct[last])
+    middle = float((distinct[last] + distinct[last + 1]) / 2)
     # Between neighbouring floats there is no middle: rounding may give the lower one, which must not be predicted.
-    return middle if middle > distinct[best + 1] else float(distinct[best])
+    return middle if middle > distinct[last + 1] else float(distinct[last])

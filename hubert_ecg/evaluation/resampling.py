@@ -1,9 +1,11 @@
 """Draws with replacement of patients, stratified so that a rare label keeps its recordings in every draw.
 
 Patients are drawn because the recordings of one person are alike. Strata: a patient belongs to the rarest answer among
-the patient's recordings, where an answer is a label, or the want of a label that most have. Each stratum keeps its
+the patient's recordings, where an answer is a label, or the want of a label that most have. Each stratum has the same
 number of patients in every draw, so that the rarest answers keep both of their classes. An interval is then one for
-recordings with as many of each answer as these.
+recordings with as many of each answer as these. Of a stratum's n patients n - 1 are drawn, which makes the variance
+over draws unbiased; n would make it too small by (n - 1) / n, which matters where n is small (Rao and Wu, Resampling
+Inference with Complex Survey Data, JASA 1988).
 Shapes: N recordings, L labels, G patients, D draws.
 """
 
@@ -51,6 +53,14 @@ class Resampling:
         """`patients` or `recordings`: what is drawn."""
         return "recordings" if self.num_groups == len(self.group_of) else "patients"
 
+    def freedom(self, targets: np.ndarray) -> np.ndarray:
+        """[L] degrees of freedom of a label's metrics: patients with a recording of its rarer class, less one."""
+        counts = []
+        for column in targets.T:
+            of_class = [len(np.unique(self.group_of[column == kind])) for kind in (True, False)]
+            counts.append(min(of_class) - 1)
+        return np.array(counts, dtype=np.float64)
+
     def weights(self, rng: np.random.Generator, draws: int, *, chunk: int | None = None) -> Iterator[np.ndarray]:
         """[N, D'] float32 of all draws, some at a time: how often each recording is among a draw.
 
@@ -92,7 +102,7 @@ def _rarest_answers(targets: np.ndarray, group_of: np.ndarray, num_groups: int) 
 
 
 def _counts(rng: np.random.Generator, size: int, draws: int) -> np.ndarray:
-    """[D, size]: how often each of `size` things is among as many draws with replacement."""
-    picks = rng.integers(size, size=(draws, size))
+    """[D, size]: how often each of `size` things is drawn when one fewer are drawn with replacement; 1 of 1."""
+    picks = rng.integers(size, size=(draws, max(1, size - 1)))
     picks += np.arange(draws)[:, None] * size
     return np.bincount(picks.ravel(), minlength=draws * size).reshape(draws, size)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from sklearn import metrics
 
 from hubert_ecg.errors import ConfigError, InputError
@@ -56,7 +57,7 @@ def test_intervals_are_those_of_the_draws_of_patients(stratified: bool) -> None:
     )
     resampling = Resampling.of(120, patients, targets if stratified else None)
     weights = np.concatenate(list(resampling.weights(np.random.default_rng(7), 60)), axis=1)
-    assert (weights.sum(axis=0) == 120).all()
+    assert (weights.sum(axis=0) == 120 - 3 * sum(len(of) > 1 for of in resampling.strata)).all()
     assert (weights[0::3] == weights[1::3]).all()
     weighted = WeightedMetrics(targets, scores, scores >= 0.5)
     drawn, estimates = weighted.of(weights), weighted.of(np.ones((120, 1), np.float32))
@@ -64,9 +65,13 @@ def test_intervals_are_those_of_the_draws_of_patients(stratified: bool) -> None:
         found = [*result[name].per_label.values(), result[name].macro]
         middles = [*estimates[name][0], estimates[name].mean()]
         columns = [*drawn[name].T, drawn[name].mean(axis=1)]
-        for interval, estimate, column in zip(found, middles, columns, strict=True):
+        patients_with = [min(c.reshape(40, 3).any(1).sum(), (~c).reshape(40, 3).any(1).sum()) for c in targets.T]
+        freedom = [float(n - 1) for n in patients_with]
+        variances = drawn[name].var(axis=0)
+        freedom.append(variances.sum() ** 2 / (variances**2 / freedom).sum())
+        for interval, estimate, column, own in zip(found, middles, columns, freedom, strict=True):
             assert interval.estimate == pytest.approx(estimate)
-            reach = 1.959964 * column.std(ddof=1) / (estimate * (1 - estimate))
+            reach = student.ppf(0.975, own) * column.std(ddof=1) / (estimate * (1 - estimate))
             expected = [1 / (1 + np.exp(-(np.log(estimate / (1 - estimate)) + side))) for side in (-reach, reach)]
             assert [interval.lower, interval.upper] == pytest.approx(expected, abs=1e-6)
     macro = result["auroc"]
@@ -128,9 +133,10 @@ def test_strata_keep_both_classes_of_rare_and_of_very_common_labels() -> None:
     targets[:57, 1] = True
     targets[::3, 2] = True
     weights = np.concatenate(list(Resampling.of(60, None, targets).weights(np.random.default_rng(0), 300)), axis=1)
-    assert (weights[[4, 40]].sum(axis=0) == 2).all()
-    assert (weights[57:].sum(axis=0) == 3).all()
-    assert (weights.sum(axis=0) == 60).all()
+    # One fewer of each stratum: the two, the three, the common label's other 20, and those without a rare answer.
+    assert (weights[[4, 40]].sum(axis=0) == 1).all()
+    assert (weights[57:].sum(axis=0) == 2).all()
+    assert (weights.sum(axis=0) == 60 - 4).all()
     plain = np.concatenate(list(Resampling.of(60).weights(np.random.default_rng(0), 300)), axis=1)
     assert (plain[[4, 40]].sum(axis=0) == 0).any()
 
