@@ -100,12 +100,21 @@ class ChallengeWeights:
         None where "always normal" is as good as the truth, so that nothing can be scaled; the published evaluation
         says 0 there.
         """
+        found = float(self.scores(targets, predicted, normal, np.ones((len(targets), 1)))[0])
+        return None if np.isnan(found) else found
+
+    def scores(self, targets: np.ndarray, predicted: np.ndarray, normal: int, weights_ND: np.ndarray) -> np.ndarray:
+        """[D] scores of draws given by how often each recording is in them [N, D]; NaN where nothing can be scaled."""
         inactive = np.zeros_like(targets)
         inactive[:, normal] = True
-        observed, best, least = (self._points(targets, made) for made in (predicted, targets, inactive))
-        return None if best == least else (observed - least) / (best - least)
+        observed, best, least = (
+            self._credit(targets, made) @ weights_ND.astype(np.float64) for made in (predicted, targets, inactive)
+        )
+        room = best - least
+        return np.divide(observed - least, room, out=np.full(len(room), np.nan), where=np.abs(room) > 1e-12)
 
-    def _points(self, targets: np.ndarray, predicted: np.ndarray) -> float:
+    def _credit(self, targets: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """[N] what each recording earns."""
         shared = np.maximum((targets | predicted).sum(axis=1), 1)
-        credit = np.einsum("nc,cd,nd->n", targets.astype(float), self.weights, predicted.astype(float), optimize=True)
-        return float((credit / shared).sum())
+        credit: np.ndarray = ((targets.astype(float) @ self.weights) * predicted).sum(axis=1) / shared
+        return credit

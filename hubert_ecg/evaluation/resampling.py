@@ -37,7 +37,7 @@ class Resampling:
         patients are one stratum. Raises ConfigError for ids that are not one per recording."""
         group_of, num_groups = group_numbers(patient_ids, count)
         if targets is None:
-            return cls(group_of=group_of, strata=(np.arange(num_groups),))
+            return cls(group_of=group_of, strata=(np.arange(num_groups),) if num_groups else ())
         stratum_of = _rarest_answers(targets, group_of, num_groups)
         return cls(
             group_of=group_of, strata=tuple(np.flatnonzero(stratum_of == name) for name in np.unique(stratum_of))

@@ -54,8 +54,19 @@ def _labels(info: "CheckpointInfo") -> str:
     thresholds = [f"{value:.4g}" for value in info.thresholds or ()] or ["none"] * len(info.label_names)
     rows = [f"| {name} | {value} |" for name, value in zip(info.label_names, thresholds, strict=True)]
     note = "" if info.labels_are_named else "\nThe outputs have no names, so they are not to be shown as diagnoses.\n"
-    calibrated = "not calibrated" if info.calibration is None else f"calibrated ({json.dumps(info.calibration)[:80]})"
-    return "\n".join(["## Outputs\n", "| label | threshold |", "|---|---|", *rows, note, f"Scores are {calibrated}.\n"])
+    return "\n".join(["## Outputs\n", "| label | threshold |", "|---|---|", *rows, note, f"{_calibrated(info)}\n"])
+
+
+def _calibrated(info: "CheckpointInfo") -> str:
+    """What is to be known of the scores before anyone reads them as probabilities."""
+    carried = info.calibration or {}
+    if info.task == "regression":
+        return "Outputs are numbers in their own units."
+    found = carried.get("probabilities")
+    said = "Scores are not calibrated." if found is None else f"Scores are calibrated (method {found['method']})."
+    if "abstention" in carried:
+        said += f" Predictions are withheld by the rule {json.dumps(carried['abstention'])}."
+    return said
 
 
 def _input(info: "CheckpointInfo", config: HubertECGConfig) -> str:

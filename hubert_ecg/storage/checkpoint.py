@@ -27,6 +27,7 @@ from hubert_ecg.models import HubertECG, HubertECGClassifier
 from hubert_ecg.models.config import HubertECGConfig, Task
 from hubert_ecg.storage import files, hub
 from hubert_ecg.storage.artifact import code_version
+from hubert_ecg.storage.artifact import fingerprint as digest
 from hubert_ecg.storage.card import CARD, model_card
 from hubert_ecg.storage.legacy import read_legacy
 from hubert_ecg.storage.weights import ENCODER, Kind, architecture, canonical, check_fit, fingerprint, kind_of
@@ -41,6 +42,8 @@ PUBLISHED_LICENCE = "CC-BY-NC-4.0"
 """Of the published weights; it travels with whatever is made from them."""
 NOT_STATED = "not stated"
 
+_OF_TRAINING = "standard"
+"""The entry of `calibration` that a regression is trained with."""
 _WRITER = "hubert-ecg"
 """Marks weights written here: without `checkpoint.json` beside them they are half a checkpoint."""
 
@@ -87,6 +90,18 @@ class CheckpointInfo:
     def labels_are_named(self) -> bool:
         """Whether the label names mean something, rather than number the outputs of a model that came without any."""
         return self.label_names != placeholder_names(len(self.label_names))
+
+    @property
+    def identity(self) -> str:
+        """The fingerprint of the weights; where probabilities are calibrated or predictions withheld, with one of that.
+
+        Two checkpoints of one identity say the same of every recording. Thresholds that came with the training are told
+        by the weights.
+        """
+        decisions = {name: value for name, value in (self.calibration or {}).items() if name != _OF_TRAINING}
+        if not decisions and "calibrated" not in self.provenance:
+            return self.fingerprint
+        return f"{self.fingerprint}+{digest([decisions, self.thresholds])[:8]}"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value, which `from_json` turns back."""
