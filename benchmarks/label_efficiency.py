@@ -38,8 +38,9 @@ from benchmarks.report import machine
 from hubert_ecg.evaluation.metrics import auroc_per_label
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
 from hubert_ecg.pipeline.evaluate import EvaluateConfig, evaluate
+from hubert_ecg.pipeline.evaluate_shard import Question
 from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
-from hubert_ecg.pipeline.judge_predictions import Predictions
+from hubert_ecg.pipeline.predictions import Predictions
 from hubert_ecg.pipeline.training_run import WorkersConfig
 from hubert_ecg.storage.artifact import Manifest, code_version, open_artifact
 from hubert_ecg.training.examples import select_rows
@@ -89,7 +90,8 @@ class Experiment:
                 workers=self.threads,
             )
         )
-        return Predictions.read(evaluated.directory, evaluated.parts, self._labels(), "multi_label")
+        question = Question(label_set=LABEL_SET, labels=self._labels(), task="multi_label")
+        return Predictions.read(evaluated.directory, evaluated.parts, question)
 
     def tagged(self, tag: str | None) -> np.ndarray:
         """Which of the labelled recordings of the test fold carry a tag, [N] bool in the order of predictions."""

@@ -25,6 +25,8 @@ class Line:
     dashed: bool = False
     dots: bool = False
     """Mark the points, as of a reliability curve."""
+    radius: float = 1.6
+    """Of the dots."""
 
 
 def square_svg(lines: Sequence[Line], *, x_label: str, y_label: str, title: str, reference: str = "") -> str:
@@ -82,7 +84,7 @@ def _curve(line: Line) -> str:
     path = f'<path d="M{"L".join(points)}" fill="none" stroke="{line.colour}" stroke-width="1.4"{dash}/>'
     if line.dots:
         path += "".join(
-            f'<circle cx="{100 * a:.1f}" cy="{100 * (1 - b):.1f}" r="1.6" fill="{line.colour}"/>'
+            f'<circle cx="{100 * a:.1f}" cy="{100 * (1 - b):.1f}" r="{line.radius}" fill="{line.colour}"/>'
             for a, b in zip(x, y, strict=True)
         )
     return path

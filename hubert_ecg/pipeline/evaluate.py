@@ -1,28 +1,31 @@
 """evaluate: a classifier's probabilities on one split, and how good they are."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-
-from hubert_ecg.errors import ArtifactError, ConfigError
+from hubert_ecg.datasets.label_map import SHIPPED, JudgedLabel, LabelMap, shipped_text
+from hubert_ecg.datasets.source import LabelSet
+from hubert_ecg.errors import ArtifactError, ConfigError, InputError
+from hubert_ecg.evaluation.challenge import SINUS_RHYTHM, ChallengeWeights
+from hubert_ecg.pipeline.evaluate_shard import PredictShard, Question
 from hubert_ecg.pipeline.extract import check_contract, preprocess_of
-from hubert_ecg.pipeline.judge_predictions import FIGURE, METRICS, Predictions, judge_predictions, read_table_text
-from hubert_ecg.pipeline.predict_shard import TablePredictor
+from hubert_ecg.pipeline.judge_details import Challenge
+from hubert_ecg.pipeline.judge_predictions import FIGURE, METRICS, PAGE, Judging, judge_predictions, read_table_text
+from hubert_ecg.pipeline.predictions import Predictions
 from hubert_ecg.pipeline.prepare import label_sets_of
 from hubert_ecg.pipeline.shards import run_shards
 from hubert_ecg.predictor import CropConfig
-from hubert_ecg.storage import files, tables
-from hubert_ecg.storage.artifact import Manifest, begin, open_artifact, write_part
-from hubert_ecg.storage.checkpoint import load_info
+from hubert_ecg.storage import files
+from hubert_ecg.storage.artifact import Manifest, StageOutput, begin, code_version, fingerprint, open_artifact
+from hubert_ecg.storage.checkpoint import CheckpointInfo, load_info
 from hubert_ecg.training.examples import select_rows
-from hubert_ecg.training.targets import LabelTargets
 
-__all__ = ["FIGURE", "METRICS", "EvaluateConfig", "PredictShard", "evaluate", "read_table_text"]
+__all__ = ["FIGURE", "METRICS", "PAGE", "EvaluateConfig", "evaluate", "read_table_text"]
 
 log = logging.getLogger(__name__)
+
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +35,33 @@ class EvaluateConfig:
     waveforms: str
     """Waveform table W, the output of jobs.prepare."""
     checkpoint: str
-    """Classifier M, the output of jobs.finetune."""
+    """Classifier M, the output of jobs.finetune or jobs.calibrate."""
     output: str
-    """Directory to write probabilities, metrics.json and the figure to."""
-    split: Literal["train", "val", "test"] = "test"
+    """Directory to write probabilities, metrics.json, report.html and the figure to."""
+    split: Split = "test"
     """Recordings to judge on."""
     label_set: str | None = None
-    """Label set of W with the classifier's labels; by default the first that has them all."""
+    """Label set of W with the classifier's labels, or with those a label map leads to; by default the first that has
+    them all (with a map: any of them)."""
+    label_map: str | None = None
+    """External validation: CSV file with a row `checkpoint,data` and one pair of labels per row, or the name of a map
+    that comes with the package: ptbxl_conditions_to_snomed, ptbxl_superclass_to_snomed."""
     tag: str | None = None
     """Judge only on recordings that carry this tag (PTB-XL's `sample` column, say)."""
     num_crops: int = 3
-    """Crops of 5 s per recording, evenly spread, whose probabilities are averaged."""
+    """Crops of 5 s per recording whose probabilities become one (test-time augmentation)."""
+    crop_placement: Literal["spread", "random"] = "spread"
+    """Where the crops lie: evenly spread, or drawn at random for each recording."""
+    crop_mean: Literal["mean", "max"] = "mean"
+    """What becomes of the crops' probabilities."""
+    challenge_weights: str | None = None
+    """The official weights.csv of the PhysioNet/CinC Challenge 2020 or 2021: adds its score."""
+    normal_class: str = SINUS_RHYTHM
+    """The Challenge's normal class, as the weights file names it."""
     bootstrap_draws: int = 1000
     """Resamplings of patients behind each confidence interval."""
     seed: int = 0
-    """Seed of the resamplings."""
+    """Seed of the resamplings and of random crops."""
     workers: int = 0
     """Actors; 0 takes one per CPU, or one per GPU where there are GPUs."""
 
@@ -57,100 +72,229 @@ class EvaluateConfig:
                 f"got {self.num_crops} and {self.bootstrap_draws}"
             )
 
+    @property
+    def crops(self) -> CropConfig:
+        """How a recording is looked at."""
+        return CropConfig(
+            num_crops=self.num_crops, placement=self.crop_placement, reduce=self.crop_mean, seed=self.seed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What an evaluation rests on, opened and checked against each other."""
+
+    waveforms: Manifest
+    info: CheckpointInfo
+    question: Question
+    answers: LabelSet
+    """The label set that answers."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    weights: ChallengeWeights | None = None
+
 
 def evaluate(config: EvaluateConfig) -> Manifest:
     """Run the stage."""
-    waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
-    info = load_info(files.absolute(config.checkpoint))
-    check_contract(info.preprocessing, preprocess_of(waveforms), config.checkpoint)
-    labels, task = tuple(info.label_names), info.task or "multi_label"
-    label_set = _label_set(config, waveforms, labels, task)
+    setting = _open(config)
+    question = setting.question
     described = {
         "split": config.split,
-        "label_set": label_set,
+        "label_set": question.label_set,
         "tag": config.tag,
         "num_crops": config.num_crops,
+        "crop_placement": config.crop_placement,
+        "crop_mean": config.crop_mean,
+        "normal_class": config.normal_class if setting.weights else None,
         "bootstrap_draws": config.bootstrap_draws,
         "seed": config.seed,
     }
-    inputs = {"waveforms": waveforms.fingerprint, "checkpoint": info.fingerprint}
-    output = begin(config.output, verb="evaluate", config=described, inputs=inputs)
+    output = begin(config.output, verb="evaluate", config=described, inputs=setting.inputs)
     if isinstance(output, Manifest):
         return output
-    need_label = None if label_sets_of(waveforms)[label_set].none_is_negative else label_set
-    selected = select_rows(waveforms, split=config.split, label_set=need_label, tag=config.tag)
-    total = sum(map(len, selected))
-    if not total:
+    challenge = None
+    if setting.weights is not None:
+        challenge = Challenge(weights=setting.weights, normal=config.normal_class, data_labels=setting.answers.labels)
+    predict_rows(output, setting, config.checkpoint, config.crops, config.split, config.tag, config.workers)
+    calibrated = "probabilities" in (setting.info.calibration or {})
+    about = _about(config, setting) | {"config": described}
+    judging = Judging(
+        draws=config.bootstrap_draws, seed=config.seed, calibrated=calibrated, challenge=challenge, about=about
+    )
+    summary = judge_predictions(
+        Predictions.read(output.directory, setting.waveforms.parts, question, setting.info.thresholds),
+        output.directory,
+        judging,
+        setting.waveforms,
+        preprocess_of(setting.waveforms),
+    )
+    facts = {
+        "label_set": question.label_set,
+        "task": question.task,
+        "question": question.to_json(),
+        "thresholds": setting.info.thresholds,
+    }
+    facts |= summary
+    return output.finish(parts=setting.waveforms.parts, facts=facts)
+
+
+def predict_rows(
+    output: StageOutput,
+    setting: Setting,
+    checkpoint: str,
+    crops: CropConfig,
+    split: str,
+    tag: str | None,
+    workers: int,
+) -> None:
+    """Predict the recordings of a split that have an answer, into the shards of the output."""
+    waveforms, question = setting.waveforms, setting.question
+    need_label = None if setting.answers.none_is_negative else question.label_set
+    selected = select_rows(waveforms, split=split, label_set=need_label, tag=tag)
+    if not sum(map(len, selected)):
         raise ArtifactError(
-            f"{config.waveforms}: wanted labelled recordings in split {config.split}"
-            f"{f' with tag {config.tag}' if config.tag else ''}, got none; splits: {waveforms.facts['splits']}, "
+            f"{waveforms.directory}: wanted labelled recordings in split {split}"
+            f"{f' with tag {tag}' if tag else ''}, got none; splits: {waveforms.facts['splits']}, "
             f"tags: {waveforms.facts['tags']}"
         )
     tasks = [{"part": part, "rows": rows.tolist()} for part, rows in enumerate(selected)]
     arguments = {
         "directory": output.directory,
         "waveforms": waveforms,
-        "checkpoint": files.absolute(config.checkpoint),
-        "targets": LabelTargets(label_set=label_set, labels=labels, task=task),
-        "num_crops": config.num_crops,
+        "checkpoint": files.absolute(checkpoint),
+        "question": question,
+        "crops": crops,
     }
-    run_shards(output, tasks, PredictShard, work_arguments=arguments, holds_model=True, workers=config.workers)
-    summary = judge_predictions(
-        Predictions.read(output.directory, waveforms.parts, labels, task),
-        output.directory,
-        thresholds=info.thresholds,
-        draws=config.bootstrap_draws,
-        seed=config.seed,
-        about={"split": config.split, "tag": config.tag, "checkpoint": info.fingerprint},
+    run_shards(output, tasks, PredictShard, work_arguments=arguments, holds_model=True, workers=workers)
+
+
+def open_question(checkpoint: str, waveforms: str, label_set: str | None) -> Setting:
+    """A classifier and the label set of a waveform table that answers its question.
+
+    Raises ArtifactError, CheckpointError or ConfigError for what is missing or does not belong together.
+    """
+    table = open_artifact(waveforms, verb="prepare", role="--waveforms")
+    info = load_info(files.absolute(checkpoint))
+    check_contract(info.preprocessing, preprocess_of(table), checkpoint)
+    task = info.task or "multi_label"
+    found = _label_set(label_set, table, info.label_names, task, checkpoint)
+    return Setting(
+        waveforms=table,
+        info=info,
+        question=Question(label_set=found, labels=info.label_names, task=task),
+        answers=label_sets_of(table)[found],
+        inputs={"waveforms": table.fingerprint, "checkpoint": info.identity},
     )
-    return output.finish(parts=waveforms.parts, facts={"label_set": label_set, "task": task} | summary)
 
 
-class PredictShard:
-    """Predicts and writes the chosen recordings of one shard per call."""
-
-    def __init__(
-        self,
-        directory: str,
-        waveforms: Manifest,
-        checkpoint: str,
-        targets: LabelTargets,
-        num_crops: int,
-    ) -> None:
-        self.directory, self.waveforms, self.targets = directory, waveforms, targets
-        self.predict = TablePredictor(checkpoint, CropConfig(num_crops=num_crops))
-
-    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
-        part, rows = task["part"], np.array(task["rows"], np.int64)
-        answers = tables.LABEL_PREFIX + self.targets.label_set
-        columns = ["record_id", "patient_id", *TablePredictor.COLUMNS, answers]
-        table = files.read_table(self.waveforms.part(part), columns).take(pa.array(rows))
-        outputs = self.predict(table).probabilities
-        ids = table["record_id"]
-        truth = [self._truth(*pair) for pair in zip(table[answers].to_pylist(), ids.to_pylist(), strict=True)]
-        stacked = np.stack(truth) if truth else outputs
-        found = {"record_id": ids, "patient_id": table["patient_id"]}
-        name, kind = ("prediction", pa.float32()) if self.targets.task == "regression" else ("probability", pa.bool_())
-        for i, label in enumerate(self.targets.labels):
-            found[f"{name}.{label}"] = pa.array(outputs[:, i], pa.float32())
-            found[f"target.{label}"] = pa.array(stacked[:, i].astype(kind.to_pandas_dtype()), kind)
-        receipt = write_part(self.directory, part, pa.table(found))
-        return {"part": part, "rows": receipt["rows"]}
-
-    def _truth(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
-        """[label]: 1 or 0, or the numbers of a regression; of a multi-class recording all classes but its own are 0."""
-        target = self.targets.target(answer, record_id)
-        return np.eye(len(self.targets.labels))[target[0]] if self.targets.task == "multi_class" else target
+def _open(config: EvaluateConfig) -> Setting:
+    setting = (
+        _open_mapped(config)
+        if config.label_map
+        else open_question(config.checkpoint, config.waveforms, config.label_set)
+    )
+    if config.challenge_weights is None:
+        return setting
+    if setting.question.task == "regression":
+        raise ConfigError("--challenge_weights: wanted a classifier, got a model of numbers; leave it out")
+    text = _read_text(config.challenge_weights, "--challenge_weights")
+    weights = ChallengeWeights.parse(text, config.challenge_weights)
+    return Setting(
+        waveforms=setting.waveforms,
+        info=setting.info,
+        question=setting.question,
+        answers=setting.answers,
+        inputs=setting.inputs | {"challenge_weights": fingerprint(text)},
+        weights=weights,
+    )
 
 
-def _label_set(config: EvaluateConfig, waveforms: Manifest, labels: tuple[str, ...], task: str) -> str:
+def _open_mapped(config: EvaluateConfig) -> Setting:
+    """A classifier judged on another data set's labels."""
+    assert config.label_map is not None
+    table = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
+    info = load_info(files.absolute(config.checkpoint))
+    check_contract(info.preprocessing, preprocess_of(table), config.checkpoint)
+    if info.task == "regression":
+        raise ConfigError("--label_map: wanted a classifier, got a model of numbers; leave it out")
+    shipped = config.label_map in SHIPPED
+    text = shipped_text(config.label_map) if shipped else _read_text(config.label_map, "--label_map")
+    judged = LabelMap.parse(text, config.label_map).judged(info.label_names)
+    label_set = _mapped_label_set(config, table, judged)
+    return Setting(
+        waveforms=table,
+        info=info,
+        question=Question(label_set=label_set, labels=info.label_names, task=info.task or "multi_label", judged=judged),
+        answers=label_sets_of(table)[label_set],
+        inputs={"waveforms": table.fingerprint, "checkpoint": info.identity, "label_map": fingerprint(text)},
+    )
+
+
+def _mapped_label_set(config: EvaluateConfig, waveforms: Manifest, judged: tuple[JudgedLabel, ...]) -> str:
+    """The label set that was asked for, or the one with most of the labels that a map leads to."""
+    label_sets = {name: s for name, s in label_sets_of(waveforms).items() if s.task != "regression"}
+    wanted = {name for label in judged for name in label.data}
+    candidates = [config.label_set] if config.label_set else sorted(label_sets)
+    hits = {name: len(wanted & set(label_sets[name].labels)) for name in candidates if name in label_sets}
+    if not any(hits.values()):
+        raise ArtifactError(
+            f"{config.waveforms}: wanted a label set with some of the labels that {config.label_map} leads to "
+            f"({', '.join(sorted(wanted)[:8])}, ...), got none in {', '.join(candidates)}; choose another "
+            f"--label_set or map"
+        )
+    return max(hits, key=lambda name: hits[name])
+
+
+def _read_text(path: str, flag: str) -> str:
+    place = files.absolute(path)
+    if not files.exists(place):
+        raise InputError(f"{flag}: wanted a CSV file, got nothing at {place}; check the path")
+    return files.read_bytes(place).decode("utf-8-sig")
+
+
+def _about(config: EvaluateConfig, setting: Setting) -> dict[str, Any]:
+    """What metrics and report say of the evaluation itself."""
+    info, question = setting.info, setting.question
+    notes = []
+    fitted_on = info.provenance.get("calibrated", {})
+    if fitted_on.get("waveforms") == setting.waveforms.fingerprint and fitted_on.get("split") == config.split:
+        notes.append(
+            f"The checkpoint was calibrated, and its thresholds chosen, on these very recordings (split "
+            f"{config.split}): its calibration and decisions look better here than they are."
+        )
+    trained_on = info.provenance.get("inputs", {}).get("waveforms")
+    if config.split == "train" and trained_on == setting.waveforms.fingerprint:
+        notes.append("The classifier was trained on these very recordings: nothing here holds for others.")
+    if question.judged is not None:
+        known = set(setting.answers.labels)
+        missing = sorted({name for label in question.judged for name in label.data} - known)
+        unjudged = sorted(set(question.labels) - {name for label in question.judged for name in label.checkpoint})
+        notes.append(
+            f"Judged through a label map. {', '.join(unjudged) or 'None'} of the classifier's labels stand in no row "
+            f"of it; {len(missing)} of its data labels occur nowhere in these waveforms."
+        )
+    for note in notes:
+        log.warning("evaluate: %s", note)
+    return {
+        "split": config.split,
+        "tag": config.tag,
+        "checkpoint": info.identity,
+        "notes": notes,
+        "label_map": None
+        if question.judged is None
+        else {label.name: {"checkpoint": label.checkpoint, "data": label.data} for label in question.judged},
+        "inputs": setting.inputs,
+        "code": code_version(),
+        "source": setting.waveforms.config.get("source"),
+        "provenance": info.provenance,
+    }
+
+
+def _label_set(asked: str | None, waveforms: Manifest, labels: tuple[str, ...], task: str, checkpoint: str) -> str:
     """The label set of the waveforms that answers the classifier's question."""
     label_sets = label_sets_of(waveforms)
-    if config.label_set is not None and config.label_set not in label_sets:
-        raise ConfigError(
-            f"--label_set: wanted one of {sorted(label_sets)} of {config.waveforms}, got {config.label_set}"
-        )
-    candidates = [config.label_set] if config.label_set else sorted(label_sets)
+    if asked is not None and asked not in label_sets:
+        raise ConfigError(f"--label_set: wanted one of {sorted(label_sets)} of {waveforms.directory}, got {asked}")
+    candidates = [asked] if asked else sorted(label_sets)
     # A model of numbers needs numbers, in its own order: a column holds one per label of its set.
     fitting = [
         name
@@ -160,8 +304,8 @@ def _label_set(config: EvaluateConfig, waveforms: Manifest, labels: tuple[str, .
     ]
     if not fitting:
         raise ArtifactError(
-            f"{config.checkpoint}: predicts {', '.join(labels)} ({task}); no label set of {config.waveforms} has them "
-            f"all ({', '.join(candidates)}); prepare waveforms with these labels or choose another checkpoint"
+            f"{checkpoint}: predicts {', '.join(labels)} ({task}); no label set of {waveforms.directory} has them "
+            f"all ({', '.join(candidates)}); prepare waveforms with these labels, or judge through a --label_map"
         )
     # A set of exactly these labels is a better answer than a larger one that contains them.
     return min(fitting, key=lambda name: len(label_sets[name].labels))

@@ -13,7 +13,9 @@ WHAT = {
     "pretrain": "self-supervised checkpoint",
     "finetune": "classifier",
     "tune": "search over settings: trials.txt, plots.html, best.yaml and best/",
+    "calibrate": "classifier with calibrated probabilities, thresholds and a rule for abstention",
     "evaluate": "evaluation of a classifier",
+    "compare": "comparison of two evaluations",
     "convert": "converted checkpoint",
     "export": "exported graph with its labels and preprocessing",
 }

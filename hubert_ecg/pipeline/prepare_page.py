@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from hubert_ecg.ecg.finding import Finding
-from hubert_ecg.ecg.preprocess import PreprocessConfig, Waveform
+from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.ecg.recording import STANDARD_LEADS
 from hubert_ecg.evaluation.ecg_figure import ecg_svg
 from hubert_ecg.pipeline.prepare_summary import RANGE_EDGES_MV
-from hubert_ecg.storage import files, tables
+from hubert_ecg.pipeline.stored_ecg import StoredECG
+from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Shards
 
 _SEVERITIES = ("severe", "warning", "info")
@@ -20,7 +21,6 @@ _SHOWN_SET_ASIDE = 200
 _SHOWN_LABELS = 40
 _SHOWN_EXAMPLES = 8
 _SHOWN_S = 10.0
-_EXAMPLE_COLUMNS = ["record_id", "counts", "offset_mv", "gain_mv", "valid_samples", "findings"]
 
 Bars = list[dict[str, Any]]
 """Of each bar its name, its total, and its parts with their kind, count and width in percent."""
@@ -123,23 +123,14 @@ def _examples(
 
 def _example(waveforms: Shards, kind: str, place: Sequence[int], preprocess: PreprocessConfig) -> dict[str, Any]:
     """One picture and what goes with it. `place`: shard and row."""
-    part, row = place
-    table = files.read_table(waveforms.part(part), _EXAMPLE_COLUMNS).slice(row, 1)
-    waveform = Waveform(
-        counts=tables.list_rows(table["counts"])[0].reshape(12, -1),
-        offset_mv=tables.stack_rows(table["offset_mv"])[0],
-        gain_mv=tables.stack_rows(table["gain_mv"])[0],
-        valid_samples=tables.stack_rows(table["valid_samples"])[0],
-    )
-    findings = [Finding(**finding) for finding in table["findings"][0].as_py()]
-    findings.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
-    millivolts, rate_hz = waveform.millivolts(preprocess), preprocess.table_rate_hz
+    stored = StoredECG.read(waveforms, place[0], place[1], preprocess)
+    findings, millivolts, rate_hz = stored.findings, stored.millivolts, stored.sampling_rate_hz
     start = _shown_from(kind, findings, millivolts.shape[1], rate_hz)
     shown = millivolts[:, start : start + round(_SHOWN_S * rate_hz)]
     picture = ecg_svg(shown, rate_hz, start_s=start / rate_hz, findings=findings)
     return {
         "title": "no finding" if kind == "none" else kind,
-        "record_id": table["record_id"][0].as_py(),
+        "record_id": stored.record_id,
         "findings": findings,
         "picture": picture,
         "start_s": start / rate_hz,

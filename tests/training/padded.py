@@ -39,6 +39,11 @@ def write_waveforms(
         columns = {
             "record_id": [f"{part}-{row}" for row in range(ROWS)],
             "patient_id": pa.nulls(ROWS, pa.string()),
+            "age_years": pa.nulls(ROWS, pa.float32()),
+            "sex": pa.nulls(ROWS, pa.string()),
+            "findings": pa.array([[]] * ROWS, pa.list_(tables.FINDING)),
+            "offset_mv": tables.to_fixed_list_array(np.zeros((ROWS, 12), np.float32), pa.float32()),
+            "gain_mv": tables.to_fixed_list_array(np.ones((ROWS, 12), np.float32), pa.float32()),
             "split": [splits[part]] * ROWS,
             "tags": [[]] * ROWS,
             "counts": tables.to_list_array([row.reshape(-1).astype(np.int16) for row in counts], pa.int16()),
