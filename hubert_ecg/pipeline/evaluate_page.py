@@ -75,15 +75,12 @@ def _rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             name: found["macro"] if label is None else found["per_label"][label]
             for name, found in content["intervals"].items()
         }
-        calibration = content["calibration"]
-        of_label = calibration["macro"] if label is None else calibration["per_label"][label]
         auroc = intervals["auroc"]
         rows.append(
             {
                 "label": label,
                 "found": values,
                 "intervals": intervals,
-                "ece": None if of_label is None else of_label["ece_equal_mass"],
                 "forest": None
                 if auroc["estimate"] is None
                 else interval_svg(auroc["estimate"], auroc["lower"], auroc["upper"]),
