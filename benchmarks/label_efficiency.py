@@ -30,18 +30,18 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.report import machine
 from hubert_ecg.evaluation.metrics import auroc_per_label
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
 from hubert_ecg.pipeline.evaluate import EvaluateConfig, evaluate
-from hubert_ecg.pipeline.evaluate_shard import Question
 from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
-from hubert_ecg.pipeline.predictions import Predictions
 from hubert_ecg.pipeline.training_run import WorkersConfig
+from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, code_version, open_artifact
 from hubert_ecg.training.examples import select_rows
 from hubert_ecg.training.optimiser import OptimiserConfig
@@ -62,6 +62,32 @@ SUBSETS = {"all": None, "natural": "natural"}
 """Recordings of the test fold that are judged together -> their tag."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Of one run on the labelled recordings of the test fold. Shapes: N recordings, L labels."""
+
+    labels: tuple[str, ...]
+    targets: np.ndarray
+    """[N, L] bool."""
+    probabilities: np.ndarray
+    """[N, L] float64."""
+    patient_ids: list[str | None]
+
+    @classmethod
+    def read(cls, evaluation: Manifest) -> Self:
+        """What jobs.evaluate has stored."""
+        table = pa.concat_tables([files.read_table(evaluation.part(part)) for part in range(evaluation.parts)])
+        labels = tuple(name.removeprefix("target.") for name in table.column_names if name.startswith("target."))
+        return cls(
+            labels=labels,
+            targets=np.stack([table[f"target.{label}"].to_numpy() for label in labels], axis=1),
+            probabilities=np.stack([table[f"probability.{label}"].to_numpy() for label in labels], axis=1).astype(
+                float
+            ),
+            patient_ids=table["patient_id"].to_pylist(),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Where an experiment lies, and how much of the machine it may use."""
@@ -78,20 +104,16 @@ class Experiment:
         return {lr: self._finetuned(arm, share, TUNING_SEED, lr).facts["best"]["score"] for lr in LEARNING_RATES}
 
     def predictions(self, arm: str, share: float, seed: int, lr: float) -> Predictions:
-        """Of one run on the labelled recordings of the test fold."""
-        output = self._place("evaluation", arm, share, seed, lr)
-        evaluated = evaluate(
-            EvaluateConfig(
-                waveforms=self.waveforms,
-                checkpoint=self._finetuned(arm, share, seed, lr).directory,
-                output=output,
-                label_set=LABEL_SET,
-                bootstrap_draws=100,
-                workers=self.threads,
-            )
+        """Of one run, trained and applied to the test fold where that is not done yet."""
+        config = EvaluateConfig(
+            waveforms=self.waveforms,
+            checkpoint=self._finetuned(arm, share, seed, lr).directory,
+            output=self._place("evaluation", arm, share, seed, lr),
+            label_set=LABEL_SET,
+            bootstrap_draws=100,
+            workers=self.threads,
         )
-        question = Question(label_set=LABEL_SET, labels=self._labels(), task="multi_label")
-        return Predictions.read(evaluated.directory, evaluated.parts, question)
+        return Predictions.read(evaluate(config))
 
     def tagged(self, tag: str | None) -> np.ndarray:
         """Which of the labelled recordings of the test fold carry a tag, [N] bool in the order of predictions."""
@@ -121,10 +143,6 @@ class Experiment:
     def _place(self, what: str, arm: str, share: float, seed: int, lr: float) -> str:
         return str(self.root / what / f"{share:g}" / f"{arm}_seed{seed}_lr{lr:g}")
 
-    def _labels(self) -> tuple[str, ...]:
-        table = open_artifact(self.waveforms, verb="prepare")
-        return tuple(table.facts["label_sets"][LABEL_SET]["labels"])
-
 
 def pretrain_twice(input_folder: str, experiment: Experiment) -> None:
     """The stages of the recipe up to the second pre-training."""
@@ -138,7 +156,7 @@ def compare(of_arm: dict[str, list[Predictions]], kept: np.ndarray) -> dict[str,
     """Both arms' macro AUROC over seeds on some recordings [N] bool, and the gain with its interval."""
     first = of_arm[ARMS[0]][0]
     targets, patients = first.targets[kept], [p for p, k in zip(first.patient_ids, kept, strict=True) if k]
-    scores = {arm: [run.outputs[kept] for run in runs] for arm, runs in of_arm.items()}
+    scores = {arm: [run.probabilities[kept] for run in runs] for arm, runs in of_arm.items()}
     pretrained, scratch = (Arm(scores=scores[arm]) for arm in ARMS)
     found = paired_bootstrap(
         targets,
