@@ -49,14 +49,20 @@ def _finished(manifest: Manifest) -> str:
 
 def _unfinished(directory: str, plan: dict[str, Any]) -> str:
     output = StageOutput(directory=directory, verb=plan["verb"], config=plan["config"], inputs=plan["inputs"])
+    done = _trials(directory) if plan["verb"] == "tune" else f"{len(output.finished_parts())} shards done"
     lines = [
         f"{directory}",
-        f"  unfinished output of jobs.{plan['verb']}: {len(output.finished_parts())} shards done; "
-        f"the same command goes on from there",
+        f"  unfinished output of jobs.{plan['verb']}: {done}; the same command goes on from there",
         "  settings",
         *_tree(plan["config"], 4),
     ]
     return "\n".join(lines)
+
+
+def _trials(directory: str) -> str:
+    from hubert_ecg.pipeline.search_records import load_records, summary
+
+    return f"trials: {summary(load_records(directory)) or 'none yet'}"
 
 
 def _tree(values: dict[str, Any], indent: int) -> list[str]:

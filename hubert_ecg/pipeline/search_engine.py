@@ -72,6 +72,38 @@ class Asha(ASHAScheduler):
             self._brackets[0].on_result(trial, report[PROGRESS], sign * report[VALUE])
 
 
+class Population(PopulationBasedTraining):
+    """Population-based training in which a trial stays itself, and its settings in their ranges."""
+
+    def __init__(self, space: Space, *, interval: int, mode: Mode) -> None:
+        self.dimensions = space.dimensions
+        super().__init__(
+            time_attr=PROGRESS,
+            metric=VALUE,
+            mode=mode,
+            perturbation_interval=interval,
+            hyperparam_mutations={TRIAL: {dimension.name: _mutations(dimension) for dimension in space.dimensions}},
+            log_config=False,
+        )
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], Any]:
+        """Settings near those of the better trial, which would otherwise bring its number along."""
+        changed, operations = super()._get_new_config(trial, trial_to_clone)
+        changed[TRIAL]["number"] = trial.config[TRIAL]["number"]
+        for dimension in self.dimensions:
+            if not dimension.finite:
+                value = min(max(changed[TRIAL][dimension.name], dimension.low), dimension.high)
+                changed[TRIAL][dimension.name] = round(value) if dimension.whole else float(value)
+        return changed, operations
+
+
+def _mutations(dimension: Dimension) -> Any:
+    if dimension.finite:
+        return list(dimension.choices)
+    draw = tune.loguniform if dimension.kind == "loguniform" else tune.uniform
+    return draw(dimension.low, dimension.high)
+
+
 class Proposals(Searcher):
     """Optuna's proposals, each put on record before it runs; those of before come first, or count as known."""
 
@@ -243,28 +275,13 @@ class Limits(tune.Stopper):
         return self.budget_s is not None and self.spent_s >= self.budget_s
 
 
-def make_scheduler(kind: str, space: Space, *, mode: Mode, length: int, first: int, reduction: float, seed: int) -> Any:
+def make_scheduler(kind: str, space: Space, *, mode: Mode, length: int, first: int, reduction: float) -> Any:
     """Ray Tune's scheduler: `length` is that of a whole trial, `first` when one may first be stopped or changed."""
     if kind == "asha":
         return Asha(length=length, first=min(first, length), reduction=reduction, mode=mode)
     if kind == "none":
         return FIFOScheduler()
-    mutations: dict[str, Any] = {}
-    for dimension in space.dimensions:
-        if dimension.finite:
-            mutations[dimension.name] = list(dimension.choices)
-        elif dimension.kind == "loguniform":
-            mutations[dimension.name] = tune.loguniform(dimension.low, dimension.high)
-        else:
-            mutations[dimension.name] = tune.uniform(dimension.low, dimension.high)
-    return PopulationBasedTraining(
-        time_attr=PROGRESS,
-        metric=VALUE,
-        mode=mode,
-        perturbation_interval=first,
-        hyperparam_mutations={TRIAL: mutations},
-        log_config=False,
-    )
+    return Population(space, interval=first, mode=mode)
 
 
 def run_sweep(
@@ -281,6 +298,10 @@ def run_sweep(
     """Run every trial that is not over. Returns when all are, or the time is; raises what no trial could mend."""
     # Ray Tune would write tables and TensorBoard files of its own.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    # Its newer display announces a folder that is about to be deleted.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # A trial in the middle of a step hears of the end of the search only after it.
+    os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "60")
     waiting = [record for record in records if record.state not in OVER]
     recorder = Recorder(records, sweep)
     limits = Limits(recorder, budget_s, sweep.output)
@@ -297,12 +318,13 @@ def run_sweep(
         param_space=space,
         tune_config=tune.TuneConfig(
             # Tune wants to know the metric once: a scheduler that knows it already must not be told again.
-            metric=VALUE if isinstance(scheduler, FIFOScheduler) and type(scheduler) is FIFOScheduler else None,
+            metric=VALUE if type(scheduler) is FIFOScheduler else None,
             mode=mode if type(scheduler) is FIFOScheduler else None,
             scheduler=scheduler,
             search_alg=proposals,
             num_samples=proposals.total if proposals is not None else 1,
             max_concurrent_trials=at_once,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="search",

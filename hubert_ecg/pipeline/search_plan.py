@@ -9,7 +9,7 @@ from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.search_space import Mode, Scheduler, Space, find_space, read_space
 from hubert_ecg.pipeline.search_stages import TRAININGS, StageRun
 from hubert_ecg.pipeline.search_trial import Sweep
-from hubert_ecg.pipeline.training_run import WorkersConfig
+from hubert_ecg.pipeline.training_run import SCORE, WorkersConfig
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import open_artifact
 from hubert_ecg.storage.checkpoint import load_info
@@ -20,7 +20,6 @@ PBT_CAN_CHANGE = {
     "optimiser.clip_norm",
     "masking.alpha",
     "masking.probability",
-    "freeze_steps",
     "positive_weights",
 }
 """Settings that are read anew in every step. All others are part of the model or of the optimiser's state, which a
@@ -128,6 +127,11 @@ class SearchPlan:
         sweep = self.sweep(files.absolute(self.config.output), None)
         base = {dimension.name: dimension.extremes()[0] for dimension in self.space.dimensions}
         for dimension in self.space.dimensions:
+            if any(name == "target_metric" for _, name in dimension.sets()) and self.metric == SCORE:
+                raise ConfigError(
+                    f"{self.space.place}: search: {dimension.name}: with another target_metric `score` means another "
+                    f"thing; fix it with --settings, or give a --metric that all trials report"
+                )
             if dimension.name.split(".")[-2:-1] == ["workers"] or "/" in dimension.name:
                 raise ConfigError(
                     f"{self.space.place}: search: {dimension.name}: resources (and names with /) cannot be searched"
@@ -141,6 +145,8 @@ class SearchPlan:
             self._try(sweep, params)
         if self.scheduler == "pbt":
             self._check_pbt()
+        if self.scheduler != "none":
+            _ = self.length
 
     def _try(self, sweep: Sweep, params: dict[str, Any]) -> None:
         try:
@@ -216,23 +222,30 @@ class SearchPlan:
         """How far a whole trial goes, in what it reports: steps, or folds."""
         if self.config.folds:
             return len(self.config.folds)
-        settings = self.example()
+        return max(self._steps(params) for params in self._lengths())
+
+    def _lengths(self) -> list[dict[str, Any]]:
+        """Parameters of one trial for every number of steps that is searched."""
+        base = {dimension.name: dimension.extremes()[0] for dimension in self.space.dimensions}
+        longer = [d for d in self.space.dimensions if (self.space.last, "steps") in d.sets()]
+        return [base] + [base | {d.name: value} for d in longer for value in d.extremes()]
+
+    def _steps(self, params: dict[str, Any]) -> int:
+        settings = self._example_runs(params)[-1].config
         if getattr(settings, "epochs", None) is not None:
-            raise ConfigError("a search compares trials by their steps: wanted steps for its last stage, got epochs")
-        steps: int | None = getattr(settings, "steps", None)
-        return steps or int(getattr(settings, "default_steps", 1))
+            raise ConfigError(
+                f"--scheduler {self.scheduler}: compares trials by their steps, wanted steps for {self.space.last}, "
+                f"got epochs; give --settings steps, or --scheduler none"
+            )
+        steps = getattr(settings, "steps", None) or getattr(settings, "default_steps", None)
+        return 1 if steps is None else int(steps)
 
-    def example(self) -> Any:
-        """The settings of the last stage of one trial."""
-        return self._example_runs()[-1].config
-
-    def _example_runs(self) -> list[StageRun]:
-        params = {dimension.name: dimension.extremes()[0] for dimension in self.space.dimensions}
+    def _example_runs(self, params: dict[str, Any]) -> list[StageRun]:
         return self.sweep(files.absolute(self.config.output), None).runs(params, "unused")
 
     def workers(self) -> WorkersConfig | None:
         """Of the training that wants most."""
-        found = [run.config.workers for run in self._example_runs() if run.verb in TRAININGS]
+        found = [run.config.workers for run in self._example_runs(self._lengths()[0]) if run.verb in TRAININGS]
         return max(found, key=lambda workers: workers.num * workers.cpus_each) if found else None
 
 

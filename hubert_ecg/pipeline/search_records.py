@@ -5,6 +5,7 @@ OUTPUT/trials/00007/result.json   written by the trial when all of its stages ar
 OUTPUT/trials/00007/error.json    written by the trial when it fails
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -79,3 +80,9 @@ def best_of(records: list[TrialRecord], mode: str) -> TrialRecord | None:
         return None
     sign = 1 if mode == "max" else -1
     return max(finished, key=lambda record: (sign * (record.metric or 0.0), -record.number))
+
+
+def summary(records: list[TrialRecord]) -> str:
+    """How many trials are in each state, in words."""
+    counts = Counter(record.state for record in records)
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))

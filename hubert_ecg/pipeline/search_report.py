@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 import yaml
 
 from hubert_ecg.pipeline.search_plots import PLOTS, plots_page
-from hubert_ecg.pipeline.search_records import TrialRecord
+from hubert_ecg.pipeline.search_records import TrialRecord, summary
 from hubert_ecg.pipeline.search_space import Space
 from hubert_ecg.pipeline.search_stages import StageRun
 from hubert_ecg.storage import files
@@ -61,12 +60,6 @@ def write_report(records: list[TrialRecord], space: Space, output: str, *, metri
     files.write_json(files.join(output, f"{TABLE}.json"), rows)
     files.write_table(files.join(output, f"{TABLE}.parquet"), _arrow(frame))
     files.write_bytes(files.join(output, PLOTS), plots_page(records, space, metric=metric, mode=mode).encode())
-
-
-def summary(records: list[TrialRecord]) -> str:
-    """How many trials are in each state, in words."""
-    counts = Counter(record.state for record in records)
-    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
 def place_best(best: TrialRecord, output: str) -> Manifest:

@@ -1,6 +1,7 @@
 """One trial of a search, in a process of its own: runs its stages, tells Ray Tune how it goes, writes its result."""
 
 import logging
+import os
 import queue
 import shutil
 import tempfile
@@ -32,6 +33,8 @@ TRIAL = "trial"
 SHARED = "shared"
 HELD = "held.json"
 """Beside the stages of a trial: the placement group of its workers."""
+START_TIMEOUT_S = 900
+"""Longest wait for the workers of a trial to start, s."""
 ABORT_S = 30.0
 """Longest wait for a training to end that is not wanted any more."""
 BEGIN = "begin"
@@ -111,13 +114,43 @@ class Holder(WorkerGroupCallback):
 
 
 class SearchTrial(tune.Trainable):
-    """One trial as Ray Tune sees it: each step is the next report of its stages, which run in a thread.
+    """A trial as Ray Tune sees it: each step is the next report of its stages. Its process serves one after another.
 
     It runs no step of its own training: that is done by Ray Train's workers, who reserve what they need.
     """
 
     def setup(self, config: dict[str, Any], sweep: Sweep) -> None:
-        params = dict(config[TRIAL])
+        # Workers that wait for a busy machine, or for one another's places, are no failure. Ray Train hands it on.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_TIMEOUT_S))
+        self.sweep = sweep
+        self.running = Running(config[TRIAL], sweep)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.running.stop()
+        self.running = Running(new_config[TRIAL], self.sweep)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return self.running.next_report()
+
+    def cleanup(self) -> None:
+        self.running.stop()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Of population-based training: the model and the trainer's state, for another trial to go on from."""
+        if self.running.checkpoint is None:
+            raise TrainingError(f"trial {self.running.number}: wanted a checkpoint with its report, got none")
+        shutil.copytree(self.running.checkpoint, checkpoint_dir, dirs_exist_ok=True)
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        self.running.begin_life(checkpoint)
+
+
+class Running:
+    """The stages of one trial, in a thread, and what comes out of it."""
+
+    def __init__(self, assigned: dict[str, Any], sweep: Sweep) -> None:
+        params = dict(assigned)
         self.number: int = params.pop("number")
         self.params, self.sweep = params, sweep
         self.directory = trial_directory(sweep.output, self.number)
@@ -130,8 +163,8 @@ class SearchTrial(tune.Trainable):
         """Of the training, at its last report."""
         self.stopping = False
 
-    def step(self) -> dict[str, Any]:
-        """Wait for the next report; errors are left in a file, then raised."""
+    def next_report(self) -> dict[str, Any]:
+        """Wait for the next report, the result, or the error, which was left in a file and is raised."""
         if self.thread is None:
             files.delete(files.join(self.directory, ERROR))
             self.thread = threading.Thread(target=self._run, daemon=True)
@@ -143,13 +176,13 @@ class SearchTrial(tune.Trainable):
             raise content
         if kind == "report":
             metrics, self.checkpoint = content
-            return {PROGRESS: metrics["step"], VALUE: value_of(metrics, self.sweep.metric)}
+            return {PROGRESS: metrics["step"], VALUE: self._value(metrics)}
         if kind == "fold":
             return {PROGRESS: len(content), VALUE: float(np.mean(content))}
         files.write_json(files.join(self.directory, RESULT), content)
         return {PROGRESS: content["progress"], VALUE: content["metric"], "done": True}
 
-    def cleanup(self) -> None:
+    def stop(self) -> None:
         """End a training that goes on although the trial is over: its workers, and what is reserved for them."""
         import ray
 
@@ -162,13 +195,7 @@ class SearchTrial(tune.Trainable):
             except (ray.exceptions.RayError, TimeoutError):
                 continue  # It has ended by itself, as a controller that aborts does.
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Of population-based training: the model and the trainer's state, for another trial to go on from."""
-        if self.checkpoint is None:
-            raise TrainingError(f"trial {self.number}: wanted a checkpoint with its report, got none")
-        shutil.copytree(self.checkpoint, checkpoint_dir, dirs_exist_ok=True)
-
-    def load_checkpoint(self, checkpoint: str) -> None:
+    def begin_life(self, checkpoint: str) -> None:
         """Begin a new life in a directory of its own, because the settings may have changed, from that checkpoint."""
         life = Path(self.directory, f"life-{len(self._lives())}")
         with tempfile.TemporaryDirectory(dir=self.directory) as temporary:
@@ -177,6 +204,18 @@ class SearchTrial(tune.Trainable):
 
     def _lives(self) -> list[Path]:
         return sorted(Path(self.directory).glob("life-*"), key=lambda path: int(path.name.split("-")[1]))
+
+    def _value(self, metrics: dict[str, Any]) -> float:
+        try:
+            return value_of(metrics, self.sweep.metric)
+        except (UnknownMetricError, TrainingError) as error:
+            self._leave(error)
+            raise
+
+    def _leave(self, error: Exception) -> None:
+        fatal = isinstance(error, UnknownMetricError)
+        described = {"error": reason(error), "fatal": fatal, "traceback": "".join(traceback.format_exception(error))}
+        files.write_json(files.join(self.directory, ERROR), described)
 
     def _next_event(self) -> tuple[str, Any]:
         from ray.util.queue import Empty
@@ -199,13 +238,8 @@ class SearchTrial(tune.Trainable):
         try:
             self.events.put(("result", self._run_folds() if self.sweep.folds else self._run_once()))
         except Exception as error:
-            described = {
-                "error": reason(error),
-                "fatal": isinstance(error, UnknownMetricError),
-                "traceback": traceback.format_exc(),
-            }
             if not self.stopping:
-                files.write_json(files.join(self.directory, ERROR), described)
+                self._leave(error)
             self.events.put(("error", error))
 
     def _run_folds(self) -> dict[str, Any]:

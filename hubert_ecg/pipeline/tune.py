@@ -9,8 +9,8 @@ from hubert_ecg.errors import ResourceError, TrainingError
 from hubert_ecg.pipeline.ray_cluster import available, start_ray
 from hubert_ecg.pipeline.search_engine import Proposals, make_scheduler, run_sweep, trials_at_once
 from hubert_ecg.pipeline.search_plan import SearchPlan, TuneConfig
-from hubert_ecg.pipeline.search_records import OVER, TrialRecord, best_of, load_records
-from hubert_ecg.pipeline.search_report import place_best, summary, write_best_config, write_report
+from hubert_ecg.pipeline.search_records import OVER, TrialRecord, best_of, load_records, summary
+from hubert_ecg.pipeline.search_report import place_best, write_best_config, write_report
 from hubert_ecg.pipeline.search_trial import Maker
 from hubert_ecg.storage.artifact import Manifest, begin, fingerprint
 
@@ -93,7 +93,7 @@ def _run(plan: SearchPlan, records: list[TrialRecord], output: str) -> None:
             f"--scheduler pbt: the whole population trains at once, wanted room for {waiting} trials, this "
             f"cluster has it for {at_once}; lower --num_samples or --settings workers.cpus_each, or join a larger one"
         )
-    length = plan.length
+    length = 1 if plan.scheduler == "none" else plan.length
     first = config.first_steps or max(1, math.ceil(length / 5))
     log.info("tune: %d trials of %s, %d at a time, %s", plan.total, plan.space.last, at_once, plan.scheduler)
     proposals = None
@@ -113,7 +113,6 @@ def _run(plan: SearchPlan, records: list[TrialRecord], output: str) -> None:
                 length=length,
                 first=first,
                 reduction=config.reduction_factor,
-                seed=config.seed,
             ),
             proposals=proposals,
             mode=plan.mode,

@@ -11,7 +11,8 @@ import yaml
 
 from hubert_ecg.errors import ConfigError, TrainingError
 from hubert_ecg.pipeline.finetune import FinetuneConfig
-from hubert_ecg.pipeline.search_engine import Asha, Proposals, trials_at_once
+from hubert_ecg.pipeline.inspect import inspect
+from hubert_ecg.pipeline.search_engine import CLOCK, Asha, Limits, Population, Proposals, Recorder, trials_at_once
 from hubert_ecg.pipeline.search_plan import SearchPlan, TuneConfig
 from hubert_ecg.pipeline.search_plots import importances, plots_page
 from hubert_ecg.pipeline.search_records import TrialRecord, best_of, load_records
@@ -71,7 +72,9 @@ def test_as_many_trials_at_once_as_can_train_and_read(
 
 
 class Named:
-    """All that the scheduler asks of a trial."""
+    """All that the schedulers ask of a trial."""
+
+    config: dict[str, Any]
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
@@ -103,6 +106,28 @@ def test_less_is_better_where_the_mode_says_so() -> None:
     for name, value, decision in (("a", 0.5, "STOP"), ("b", 0.05, "CONTINUE")):
         asha.on_trial_add(None, Named(name))
         assert asha.on_trial_result(None, Named(name), {"progress": 10, "value": value}) == decision
+
+
+def test_a_trial_of_a_population_stays_itself_and_in_range(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "stages: [finetune]\nsearch:\n  optimiser.lr: {loguniform: [1.0e-4, 1.0e-2]}\n  lora.rank: {randint: [0, 9]}"
+    )
+    space = read_space(tmp_path / "s.yaml")
+    population = Population(space, interval=5, mode="max")
+    trial, better = Named("a"), Named("b")
+    trial.config = {"trial": {"number": 3, "optimiser.lr": 1e-4, "lora.rank": 0}}
+    better.config = {"trial": {"number": 7, "optimiser.lr": 9.9e-3, "lora.rank": 9}}
+    rates = []
+    for _ in range(40):
+        config, _ = population._get_new_config(trial, better)
+        assert config["trial"]["number"] == 3
+        assert 1e-4 <= config["trial"]["optimiser.lr"] <= 1e-2
+        assert isinstance(config["trial"]["lora.rank"], int)
+        assert 0 <= config["trial"]["lora.rank"] <= 9
+        rates.append(config["trial"]["optimiser.lr"])
+    # Mostly 0.8 or 1.2 times that of the better one, the latter cut at the end of the range.
+    assert sum(rate in (pytest.approx(0.8 * 9.9e-3), 1e-2) for rate in rates) > 15
+    assert better.config["trial"]["number"] == 7
 
 
 def test_proposals_after_a_restart_run_what_was_begun_and_learn_from_what_is_over(space: Space, tmp_path: Path) -> None:
@@ -216,23 +241,47 @@ def test_population_based_training_refuses_what_it_could_not_change(tmp_path: Pa
     assert found.sweep("/o", None).exchange
 
 
-@pytest.mark.parametrize(("settings", "length"), [({"steps": 30}, 30), ({}, FinetuneConfig.default_steps)])
-def test_a_trial_goes_as_far_as_its_last_training(tmp_path: Path, settings: dict[str, Any], length: int) -> None:
-    assert plan(tmp_path, TEXT, searcher="optuna", settings=settings).length == length
-    with pytest.raises(ConfigError, match="wanted steps for its last stage, got epochs"):
-        _ = plan(tmp_path, TEXT, searcher="optuna", settings={"epochs": 2}).length
+def test_the_length_of_a_trial_is_known_in_steps_or_folds(tmp_path: Path) -> None:
+    assert plan(tmp_path, TEXT).length == FinetuneConfig.default_steps
+    assert plan(tmp_path, TEXT, settings={"steps": 70}).length == 70
+    assert plan(tmp_path, TEXT, waveforms=None, folds=["a", "b", "c"]).length == 3
+    searched = "stages: [finetune]\nsettings: {label_set: x}\nsearch: {steps: {choice: [50, 200, 100]}}"
+    assert plan(tmp_path, searched).length == 200
+    with pytest.raises(ConfigError, match="--scheduler asha: compares trials by their steps"):
+        plan(tmp_path, TEXT, settings={"epochs": 2.0})
+    assert plan(tmp_path, TEXT, settings={"epochs": 2.0}, scheduler="none").total == 12
 
 
 def test_impossible_trials_are_refused_before_anything_runs(tmp_path: Path) -> None:
     text = "stages: [finetune]\nsettings: {label_set: x}\nsearch: {lora.rank: {choice: [0, 4]}}"
     with pytest.raises(ConfigError, match=r"a trial with \{'lora.rank': 4\} cannot be: --lora.rank: wanted a --check"):
         plan(tmp_path, text, searcher="optuna")
-    with pytest.raises(ConfigError, match="Got value: many"):
+    with pytest.raises(ConfigError, match="value: many"):
         plan(tmp_path, "stages: [finetune]\nsettings: {label_set: x}\nsearch: {steps: {choice: [many]}}")
     with pytest.raises(ConfigError, match="required: label_set"):
         plan(tmp_path, "stages: [finetune]\nsearch: {steps: {choice: [3]}}")
     with pytest.raises(ConfigError, match="resources"):
         plan(tmp_path, "stages: [finetune]\nsettings: {label_set: x}\nsearch: {workers.num: {choice: [1, 2]}}")
+
+
+def test_the_time_of_earlier_starts_counts_and_what_it_ends_is_named(space: Space, tmp_path: Path) -> None:
+    (tmp_path / CLOCK).write_text('{"seconds": 7.5}')
+    records = [record(0, 0.7), record(1, 0.2, "running"), record(2, None, "waiting")]
+    sweep = plan(tmp_path, TEXT).sweep(str(tmp_path), None)
+    recorder = Recorder(records, sweep)
+    assert not Limits(recorder, None, str(tmp_path)).stop_all()
+    assert not Limits(recorder, 3600, str(tmp_path)).stop_all()
+    limits = Limits(recorder, 7, str(tmp_path))
+    assert limits.stop_all()
+    recorder.close(out_of_time=limits.out_of_time)
+    assert [each.state for each in records] == ["finished", "out of time", "out of time"]
+    assert "trials: 2 out of time" in inspect(str(unfinished(tmp_path)))
+
+
+def unfinished(output: Path) -> Path:
+    config: dict[str, Any] = {}
+    (output / "plan.json").write_text(json.dumps({"verb": "tune", "config": config, "inputs": {}}))
+    return output
 
 
 @pytest.mark.parametrize(

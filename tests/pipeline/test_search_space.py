@@ -165,7 +165,7 @@ def test_settings_are_made_as_a_command_line_makes_them() -> None:
         waveforms="W", output="M", label_set="x", optimiser=made.optimiser, workers=made.workers
     )
     assert {"optimiser.lr", "lora.rank", "workers.num", "steps"} <= set(setting_names(FinetuneConfig))
-    for wrong, said in (({"steps": "many"}, "Got value: many"), ({"optimiser.lr": -1.0}, "learning rate above 0")):
+    for wrong, said in (({"steps": "many"}, "value: many"), ({"optimiser.lr": -1.0}, "learning rate above 0")):
         with pytest.raises(ConfigError, match=said):
             make_settings(FinetuneConfig, {"waveforms": "W", "output": "M", "label_set": "x"} | wrong, verb="finetune")
     with pytest.raises(ConfigError, match="required: label_set"):
