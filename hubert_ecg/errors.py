@@ -7,9 +7,11 @@
     ├── ArtifactError      an output directory belongs to another run, or an input artifact is of the wrong kind
     ├── CheckpointError    weights or their configuration do not fit
     ├── ResourceError      the machine or cluster cannot run what was asked
-    └── TrainingError      training cannot go on (a loss that is not a number, say)
+    ├── TrainingError      training cannot go on (a loss that is not a number, say)
+    └── StoppedError       the run was asked to stop (SIGTERM); it has saved, and the same command goes on
 
-The command line turns each of them into one line and exit code 2; anything else is a bug and exits with 1.
+The command line turns each of them into one line and exit code 2 (143 where the run was asked to stop); anything else
+is a bug and exits with 1.
 """
 
 
@@ -50,3 +52,7 @@ class ResourceError(HubertEcgError):
 
 class TrainingError(HubertEcgError):
     """Training cannot go on."""
+
+
+class StoppedError(HubertEcgError):
+    """The run was asked to stop; it has saved, and the same command goes on from there."""

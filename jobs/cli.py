@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from hubert_ecg.errors import ConfigError
+from hubert_ecg.errors import ConfigError, StoppedError
 from hubert_ecg.pipeline.search_settings import nearest
 from hubert_ecg.pipeline.user_errors import user_error
 from hubert_ecg.storage.artifact import Manifest
@@ -19,6 +19,8 @@ from hubert_ecg.storage.artifact import Manifest
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 EXIT_DONE, EXIT_BUG, EXIT_USER = 0, 1, 2
+EXIT_STOPPED = 143
+"""As shells say of a process that SIGTERM has ended."""
 
 
 def parse(verb: str, config_class: type, arguments: list[str] | None = None) -> Any:
@@ -58,13 +60,17 @@ def run_job(
 
 
 def guarded(work: Callable[[], None]) -> int:
-    """Exit code of some work: 0, or 2 after one line for an error that the user can fix. Bugs keep their traceback."""
+    """Exit code of some work: 0, or after one line 2 for an error that the user can fix and 143 for a run that was
+    asked to stop. Bugs keep their traceback."""
     try:
         work()
     except Exception as error:
         cause = user_error(error)
         if cause is None:
             raise
+        if isinstance(cause, StoppedError):
+            print(f"stopped: {' '.join(str(cause).split())}", file=sys.stderr)
+            return EXIT_STOPPED
         print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:

@@ -1,22 +1,68 @@
-"""The learning curves of a training: a table (CSV) and a figure (PNG)."""
+"""The learning curves of a training: tables (CSV), which grow while it runs, and a figure (PNG) at its end."""
 
 import csv
 import io
-from pathlib import Path
+import time
 from typing import Any
 
 from hubert_ecg.storage import files
 
+HISTORY = "history.csv"
+"""One row per validation."""
+STEPS = "training.csv"
+"""One row per few steps: loss, learning rate, speed, share of the time spent waiting for data."""
+FIGURE = "curves.png"
+SECONDS_BETWEEN_WRITES = 10.0
 
-def write_curves(directory: Path, history: list[dict[str, Any]]) -> None:
+
+class Tables:
+    """The two tables of a run in its directory; a run that goes on drops what came after its checkpoint."""
+
+    def __init__(self, output: str, first_step: int) -> None:
+        self.history_path, self.steps_path = files.join(output, HISTORY), files.join(output, STEPS)
+        self.rows: list[dict[str, Any]] = []
+        if files.exists(self.steps_path):
+            text = files.read_bytes(self.steps_path).decode()
+            self.rows = [row for row in csv.DictReader(io.StringIO(text)) if int(row["step"]) <= first_step]
+        self.written = -SECONDS_BETWEEN_WRITES
+        self.unwritten = False
+
+    def add_row(self, row: dict[str, float]) -> None:
+        """Written every few seconds, because whole files are."""
+        self.rows.append(row)
+        self.unwritten = True
+        if time.monotonic() - self.written >= SECONDS_BETWEEN_WRITES:
+            self.flush()
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        files.write_bytes(self.history_path, _csv(history, numbers_of(history)))
+
+    def flush(self) -> None:
+        """To be called before a checkpoint: what it will not repeat must have been written."""
+        if self.unwritten:
+            files.write_bytes(self.steps_path, _csv(self.rows, list(self.rows[0])))
+        self.written, self.unwritten = time.monotonic(), False
+
+
+def write_curves(output: str, history: list[dict[str, Any]]) -> None:
     """Write `history.csv` and `curves.png`: one row per validation, one panel per number but the step."""
-    names = [name for name, value in history[0].items() if isinstance(value, int | float)]
+    names = numbers_of(history)
+    files.write_bytes(files.join(output, HISTORY), _csv(history, names))
+    files.write_bytes(files.join(output, FIGURE), _figure(history, [name for name in names if name != "step"]))
+
+
+def numbers_of(history: list[dict[str, Any]]) -> list[str]:
+    """The names in a history that stand for numbers."""
+    names = dict.fromkeys(name for row in history for name, value in row.items() if isinstance(value, int | float))
+    return list(names)
+
+
+def _csv(rows: list[dict[str, Any]], names: list[str]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(history)
-    files.write_bytes(files.join(str(directory), "history.csv"), text.getvalue().encode())
-    files.write_bytes(files.join(str(directory), "curves.png"), _figure(history, [n for n in names if n != "step"]))
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def _figure(history: list[dict[str, Any]], names: list[str]) -> bytes:

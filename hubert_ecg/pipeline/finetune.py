@@ -26,6 +26,7 @@ from hubert_ecg.pipeline.fit_facts import (
     standard_scale,
 )
 from hubert_ecg.pipeline.prepare import label_sets_of
+from hubert_ecg.pipeline.trackers import TrackersConfig
 from hubert_ecg.pipeline.training_run import (
     ALONE,
     Surroundings,
@@ -142,6 +143,8 @@ class FinetuneConfig:
     """Precision and memory."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     """How the training is spread."""
+    trackers: TrackersConfig = field(default_factory=TrackersConfig)
+    """Where metrics go, beside the tables in the output."""
     seed: int = 0
     """Seed of weights, order, crops and dropout."""
 

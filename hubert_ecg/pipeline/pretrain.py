@@ -12,6 +12,7 @@ from hubert_ecg.clustering.quality import perplexity
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.models import HubertECG, model_config
 from hubert_ecg.models.dropouts import DropoutConfig
+from hubert_ecg.pipeline.trackers import TrackersConfig
 from hubert_ecg.pipeline.training_run import (
     ALONE,
     Surroundings,
@@ -101,6 +102,8 @@ class PretrainConfig:
     """Precision and memory."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     """How the training is spread."""
+    trackers: TrackersConfig = field(default_factory=TrackersConfig)
+    """Where metrics go, beside the tables in the output."""
     seed: int = 0
     """Seed of weights, order, crops, masks, dropout and augmentation."""
 

@@ -1,9 +1,13 @@
-"""One training on Ray Train: workers, data feed, checkpoints, going on after a kill. A job says what is trained."""
+"""One training on Ray Train: workers, data feed, checkpoints, going on after a kill. A job says what is trained.
+
+Ray Train starts the ranks, watches over them and replaces them; checkpoints are ours (`storage.run_checkpoints`), for
+they have to outlive a kill of anything at any moment. Ray is told of them only where a search listens.
+"""
 
 import json
 import logging
 import math
-import shutil
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,32 +19,41 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from hubert_ecg.errors import ConfigError, TrainingError
-from hubert_ecg.pipeline.curves import write_curves
+from hubert_ecg.errors import ConfigError, StoppedError, TrainingError
+from hubert_ecg.pipeline.curves import Tables, write_curves
 from hubert_ecg.pipeline.feed import READER_CPUS, feed
+from hubert_ecg.pipeline.rank_observer import RankObserver, WriteCheckpoint
 from hubert_ecg.pipeline.ray_cluster import available, require_cpus, start_ray
+from hubert_ecg.pipeline.stopping import StopRequest, StopSign, sigterm_puts_up, worker_asked
+from hubert_ecg.pipeline.trackers import TrackersConfig, Tracking
 from hubert_ecg.pipeline.user_errors import leave_error, left_error, user_error
+from hubert_ecg.pipeline.watchdog import Watchdog
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, StageOutput
-from hubert_ecg.storage.checkpoint import CheckpointInfo, load_info
+from hubert_ecg.storage.checkpoint import INFO, CheckpointInfo, load_info
+from hubert_ecg.storage.run_checkpoints import RunCheckpoints, Saved
 from hubert_ecg.training.average import WeightAverage
 from hubert_ecg.training.batches import to_batch
 from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.examples import ExampleReader
-from hubert_ecg.training.loop import LoopConfig, Observer, train
+from hubert_ecg.training.loop import LoopConfig, is_over, train
 from hubert_ecg.training.loss_scale import LossScale
 from hubert_ecg.training.optimiser import OptimiserConfig, make_optimiser
 from hubert_ecg.training.plan import StepPlan
-from hubert_ecg.training.ranks import rank, world_size
+from hubert_ecg.training.ranks import gather_texts, rank, world_size
 from hubert_ecg.training.regulariser import DynamicRegulariser, RegulariserConfig
-from hubert_ecg.training.state import STATE, StatePart, TrainerState, load_state, save_state
+from hubert_ecg.training.state import STATE, TrainerState, load_state, save_state
 from hubert_ecg.training.step import Batch, Learner, StepFunction, StepLoss
 
 log = logging.getLogger(__name__)
 
 SCORE = "score"
+TRAINER, RUN, MODEL = "trainer", "run", "model"
+"""OUTPUT/trainer/run holds the checkpoints of a run, each of them its model in `model`."""
 ERROR = "error.json"
 """In the run's directory: an error of a worker that trying again would not mend."""
+RAY_RECORD = "checkpoint_manager_snapshot.json"
+"""Where Ray Train writes down the checkpoints it knows of."""
 MAX_CACHED_VALIDATION = 8192
 """Validation examples that a rank keeps in memory between validations: 8192 are 200 MB."""
 
@@ -60,11 +73,19 @@ class WorkersConfig:
     gpus_each: float = 1.0
     """GPUs per process with use_gpu; a share such as 0.5 lets processes, or trials of a search, share one."""
     max_failures: int = 3
-    """Times that dead workers are replaced before the training gives up."""
+    """Times that dead or hanging workers are replaced before the training gives up; -1: always."""
+    hang_timeout_s: float = 600.0
+    """A worker that has not answered, or come to the sum that others wait for, or done a step for so long counts as
+    dead. It has to exceed the longest step, validation batch and upload of a checkpoint."""
 
     def __post_init__(self) -> None:
         if self.num < 1 or self.cpus_each <= 0 or self.threads_each < 0:
             raise ConfigError(f"--workers: wanted num >= 1, cpus_each > 0 and threads_each >= 0, got {self}")
+        if self.hang_timeout_s < 5 or self.max_failures < -1:
+            raise ConfigError(
+                f"--workers: wanted hang_timeout_s of at least 5 and max_failures of at least -1, got "
+                f"{self.hang_timeout_s:g} and {self.max_failures}"
+            )
         if not (0 < self.gpus_each <= 1 or self.gpus_each == int(self.gpus_each) > 0):
             raise ConfigError(f"--workers.gpus_each: wanted a share of one GPU or whole GPUs, got {self.gpus_each}")
 
@@ -98,6 +119,9 @@ class TrainingJob(ABC):
     keep_checkpoints: int = 3
     """The best checkpoint and the latest ones are kept, up to this number in all, but both in any case."""
     regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
+    trackers: TrackersConfig = field(default_factory=TrackersConfig)
+    run_name: str | None = None
+    """What trackers call the run; None: its output directory's name."""
 
     may_skip_parameters: ClassVar[bool] = False
     """Whether some parameters get no gradient in some steps, which DDP must be told."""
@@ -142,85 +166,140 @@ class Surroundings:
 ALONE = Surroundings()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What the workers are told of the run that they belong to."""
+
+    output: str
+    keep_checkpoints: int
+    begin_from: str | None
+    listened_to: bool
+    sign: Any
+    """Handle of the StopSign actor."""
+
+    @property
+    def checkpoints(self) -> RunCheckpoints:
+        return RunCheckpoints(directory=files.join(self.output, TRAINER, RUN), keep=self.keep_checkpoints)
+
+    @property
+    def error_path(self) -> str:
+        return files.join(self.output, TRAINER, ERROR)
+
+
 def run_training(job: TrainingJob, output: StageOutput, surroundings: Surroundings = ALONE) -> TrainingOutcome:
     """Train on the Ray cluster and copy the best model into the output directory.
 
     The run's own checkpoints lie in OUTPUT/trainer; the same command after a kill goes on from the last of them.
-    Raises whatever error of this project a worker raised, and Ray's TrainingFailedError for anything else.
+    Raises whatever error of this project a worker raised, StoppedError after SIGTERM, TrainingError when workers died
+    too often, and Ray's TrainingFailedError for anything else.
     """
     start_ray()
+    import ray
+
+    job.workers.check()
+    if surroundings.callbacks:  # A search hears of every validation, with its checkpoint.
+        job = replace(job, loop=replace(job.loop, checkpoint_interval=0))
+    run = _Run(
+        output=output.directory,
+        keep_checkpoints=job.keep_checkpoints,
+        begin_from=surroundings.begin_from,
+        listened_to=bool(surroundings.callbacks),
+        sign=ray.remote(num_cpus=0)(StopSign).remote(),
+    )
+    files.delete(run.error_path)
+    # Ray's own record of an earlier attempt; ours says which checkpoints there are.
+    files.delete(files.join(run.checkpoints.directory, RAY_RECORD))
+    run.checkpoints.clear_unfinished()
+    with sigterm_puts_up(run.sign) as asked:
+        _fit(job, run, surroundings)
+    latest, best = run.checkpoints.latest(), run.checkpoints.best()
+    with tempfile.TemporaryDirectory(prefix="hubert-ecg-") as temporary:
+        state = None if latest is None else read_state(run.checkpoints.fetch(latest, Path(temporary)))
+    if asked.is_set() and (state is None or not is_over(state, job.loop)):
+        done = 0 if state is None else state.step
+        raise StoppedError(
+            f"{output.directory}: asked to stop, saved after step {done} of {job.loop.steps}; the same command goes on"
+        )
+    if best is None or state is None:
+        raise TrainingError(
+            f"{output.directory}/{TRAINER}: the training ended without a checkpoint; delete it and run again"
+        )
+    return TrainingOutcome(info=_publish(best, run), state=state)
+
+
+def _fit(job: TrainingJob, run: _Run, surroundings: Surroundings) -> None:
+    """Run the workers to their end; raises what the user has to fix."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    job.workers.check()
-    error_path = files.join(output.directory, "trainer", ERROR)
-    files.delete(error_path)
+    from hubert_ecg.pipeline.stoppable_torch import StoppableTorchConfig
+
+    # The controller of Ray Train takes these from its driver's environment.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(job.workers.hang_timeout_s)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
+    system, place = files.filesystem(files.join(run.output, TRAINER))
     trainer = TorchTrainer(
-        partial(_run_worker, job, error_path, surroundings.begin_from),
+        partial(_run_worker, job, run),
+        torch_config=StoppableTorchConfig(timeout_s=math.ceil(job.workers.hang_timeout_s)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers.num,
             use_gpu=job.workers.use_gpu,
             resources_per_worker=job.workers.resources_each,
         ),
         run_config=ray.train.RunConfig(
-            name="run",
+            name=RUN,
             # Threads that wait by spinning take the cores from the processes that read data.
             worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-            storage_path=output.directory + "/trainer",
+            storage_path=place,
+            storage_filesystem=system if "://" in run.output else None,
             callbacks=list(surroundings.callbacks),
             failure_config=ray.train.FailureConfig(max_failures=job.workers.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=job.keep_checkpoints, checkpoint_score_attribute=SCORE
-            ),
         ),
     )
     try:
-        result = trainer.fit()
+        trainer.fit()
     except ray.train.TrainingFailedError as error:
-        cause = user_error(error)
+        cause = user_error(error) or left_error(run.error_path)
         if cause is None:
             raise
         raise cause from error
-    left = left_error(error_path)
+    left = left_error(run.error_path)
     if left is not None:
         raise left
-    best = result.get_best_checkpoint(SCORE, "max")
-    if best is None or result.checkpoint is None:
-        raise TrainingError(
-            f"{output.directory}/trainer: the training ended without a checkpoint; delete it and run again"
-        )
-    target = Path(output.directory)
-    with best.as_directory() as directory:
-        for path in Path(directory, "model").iterdir():
-            shutil.copy2(path, target / path.name)
-    with result.checkpoint.as_directory() as directory:
-        state = read_state(Path(directory))
-    return TrainingOutcome(info=load_info(target), state=state)
 
 
-def _run_worker(job: TrainingJob, error_path: str, begin_from: str | None) -> None:
+def _publish(best: Saved, run: _Run) -> CheckpointInfo:
+    """Copy the model of the best checkpoint into the output directory, the file that makes it a checkpoint last."""
+    names = sorted(name for name in best.files if name.startswith(f"{MODEL}/"))
+    with tempfile.TemporaryDirectory(prefix="hubert-ecg-") as temporary:
+        folder = run.checkpoints.fetch(best, Path(temporary))
+        for name in sorted(names, key=lambda name: name == f"{MODEL}/{INFO}"):
+            files.upload(str(folder / name), files.join(run.output, name.removeprefix(f"{MODEL}/")))
+    return load_info(run.output)
+
+
+def _run_worker(job: TrainingJob, run: _Run) -> None:
     """What every rank runs. Ray starts workers that raise anew; an error that the user has to fix is left in a file.
 
     A rank that ended alone would leave the others waiting for it, so that one of several raises all the same; all of
-    them, started anew, then find the file and end.
+    them, started anew, then find the file and end. A TrainingError is one of all ranks, which end together.
     """
-    if files.exists(error_path):
+    if files.exists(run.error_path):
         return
     try:
-        _train_on_rank(job, begin_from)
+        _train_on_rank(job, run)
     except Exception as error:
         cause = user_error(error)
         if cause is None:
             raise
-        leave_error(error_path, cause)
-        if world_size() > 1:
+        leave_error(run.error_path, cause)
+        if world_size() > 1 and not isinstance(cause, TrainingError):
             raise
 
 
-def _train_on_rank(job: TrainingJob, begin_from: str | None) -> None:
+def _train_on_rank(job: TrainingJob, run: _Run) -> None:
     """Model, optimiser and state, fresh or from the run's last checkpoint, and the loop over them."""
-    import ray.train
     from ray.train.torch import get_device, prepare_model
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -228,45 +307,74 @@ def _train_on_rank(job: TrainingJob, begin_from: str | None) -> None:
     job.compute.set_up(threads=job.workers.threads_each, workers=job.workers.num)
     torch.manual_seed(job.loop.seed)
     state = TrainerState()
-    checkpoint = ray.train.get_checkpoint()
-    of_other_run = checkpoint is None and begin_from is not None
-    if of_other_run:
-        checkpoint = ray.train.Checkpoint.from_directory(begin_from)
-    if checkpoint is None:
-        module = job.make_module(None)
-        kept = None
-    else:
-        kept = Path(checkpoint.to_directory(tempfile.mkdtemp(prefix="hubert-ecg-")))
-        module = job.make_module(kept / "model")
-    job.compute.prepare(module)
-    # On one rank this only moves the module to its device.
-    parallel = {"find_unused_parameters": job.may_skip_parameters}
-    wrapped = prepare_model(module, parallel_strategy_kwargs=parallel if job.workers.num > 1 else None)
-    optimiser = make_optimiser(wrapped, job.optimiser)
-    device = get_device()
-
-    def loss_of(computed: nn.Module, batch: Batch, step: int) -> StepLoss:
-        with job.compute.autocast(device):
-            return job.step_loss(computed, batch, step)
-
-    learner = make_learner(job, wrapped, optimiser, partial(loss_of, wrapped), device)
-    if kept is not None:
-        state = load_state(kept, optimiser, learner.parts)
-        shutil.rmtree(kept)
-        if of_other_run:  # Its scores are not this run's, and its best model is not among this run's checkpoints.
-            state = TrainerState(step=state.step)
-        log.info("going on after step %d", state.step)
+    with tempfile.TemporaryDirectory(prefix="hubert-ecg-") as temporary:
+        kept, of_other_run = _kept(run, Path(temporary))
+        module = job.make_module(None if kept is None else kept / MODEL)
+        job.compute.prepare(module)
+        # On one rank this only moves the module to its device.
+        parallel = {"find_unused_parameters": job.may_skip_parameters}
+        wrapped = prepare_model(module, parallel_strategy_kwargs=parallel if job.workers.num > 1 else None)
+        optimiser = make_optimiser(wrapped, job.optimiser)
+        device = get_device()
+        loss_of = partial(_loss_of, job, device)
+        learner = make_learner(job, wrapped, optimiser, partial(loss_of, wrapped), device)
+        if kept is not None:
+            state = load_state(kept, optimiser, learner.parts)
+            log.info("going on after step %d", state.step)
+    if of_other_run:  # Its scores are not this run's, and its best model is not among this run's checkpoints.
+        state = TrainerState(step=state.step)
+    watchdog = Watchdog(job.workers.hang_timeout_s)
     batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
-    validation = _Validation(job, device)
+    validation = _Validation(job, device, watchdog)
 
-    train(
-        learner,
-        batches,
-        state,
-        config=job.loop,
-        validate=partial(validation.run, wrapped),
-        observer=_Saver(job, module, optimiser, learner.parts),
-        loss_alone=partial(loss_of, module),
+    def write(directory: Path, state: TrainerState) -> None:
+        job.save(module, directory / MODEL, state)
+        save_state(directory, state, optimiser, learner.parts)
+
+    observer = _observer(job, run, state.step, watchdog, write)
+    try:
+        train(
+            learner,
+            batches,
+            state,
+            config=job.loop,
+            validate=partial(validation.run, wrapped),
+            observer=observer,
+            loss_alone=partial(loss_of, module),
+        )
+    finally:
+        observer.close()
+    if worker_asked.is_set() and not is_over(state, job.loop):
+        raise RuntimeError(f"rank {rank()} was asked to end and has saved; Ray Train is to replace it")
+
+
+def _loss_of(job: TrainingJob, device: torch.device, module: nn.Module, batch: Batch, step: int) -> StepLoss:
+    with job.compute.autocast(device):
+        return job.step_loss(module, batch, step)
+
+
+def _kept(run: _Run, temporary: Path) -> tuple[Path | None, bool]:
+    """A local directory with the checkpoint to go on from, and whether it is that of another run. All ranks together:
+    it is rank 0 that chooses."""
+    latest = run.checkpoints.latest() if rank() == 0 else None
+    chosen = gather_texts("" if latest is None else latest.name)[0]
+    if chosen:
+        saved = next(one for one in run.checkpoints.saved() if one.name == chosen)
+        return run.checkpoints.fetch(saved, temporary), False
+    return (None, False) if run.begin_from is None else (Path(run.begin_from), True)
+
+
+def _observer(job: TrainingJob, run: _Run, step: int, watchdog: Watchdog, write: WriteCheckpoint) -> RankObserver:
+    first = rank() == 0
+    name = job.run_name or run.output.rstrip("/").rsplit("/", 1)[-1]
+    return RankObserver(
+        write=write,
+        checkpoints=run.checkpoints,
+        request=StopRequest(run.sign if first else None),
+        watchdog=watchdog,
+        tables=Tables(run.output, step) if first else None,
+        tracking=Tracking(job.trackers, output=run.output, name=name, first_step=step) if first else None,
+        listened_to=run.listened_to,
     )
 
 
@@ -308,13 +416,13 @@ def _batches(
 class _Validation:
     """Runs the validation of a job, keeping a small validation split in memory."""
 
-    def __init__(self, job: TrainingJob, device: torch.device) -> None:
-        self.job, self.device = job, device
+    def __init__(self, job: TrainingJob, device: torch.device, watchdog: Watchdog) -> None:
+        self.job, self.device, self.watchdog = job, device, watchdog
         self.kept: list[Batch] | None = None
 
     def run(self, module: nn.Module) -> dict[str, Any]:
         with torch.inference_mode():
-            return self.job.validate(module, self._batches())
+            return self.job.validate(module, _Watched(self._batches(), self.watchdog))
 
     def _batches(self) -> list[Batch]:
         if self.kept is not None:
@@ -327,33 +435,22 @@ class _Validation:
         return batches
 
 
-@dataclass(frozen=True)
-class _Saver(Observer):
-    """Hands checkpoints to Ray Train; every rank calls, rank 0 brings the files."""
+class _Watched(list[Batch]):
+    """Batches; going through them counts as a sign of life."""
 
-    job: TrainingJob
-    module: nn.Module
-    optimiser: torch.optim.Optimizer
-    parts: dict[str, StatePart]
+    def __init__(self, batches: list[Batch], watchdog: Watchdog) -> None:
+        super().__init__(batches)
+        self.watchdog = watchdog
 
-    def save(self, state: TrainerState, score: float | None) -> None:
-        import ray.train
-
-        # The other metrics of the validation are for whoever listens: a search, say.
-        metrics = {SCORE: -math.inf} if score is None else state.history[-1]
-        if rank() != 0:
-            ray.train.report(metrics)
-            return
-        with tempfile.TemporaryDirectory(prefix="hubert-ecg-") as temporary:
-            directory = Path(temporary)
-            self.job.save(self.module, directory / "model", state)
-            save_state(directory, state, self.optimiser, self.parts)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(temporary))
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            self.watchdog.beat()
+            yield batch
 
 
 def finish_training(output: StageOutput, outcome: TrainingOutcome, facts: dict[str, Any]) -> Manifest:
     """Write the learning curves and the manifest of a finished training."""
-    write_curves(Path(output.directory), outcome.state.history)
+    write_curves(output.directory, outcome.state.history)
     best = max(outcome.state.history, key=lambda row: row[SCORE])
     facts = facts | {"checkpoint": outcome.info.fingerprint, "steps_done": outcome.state.step, "best": best}
     return output.finish(parts=0, facts=facts, content=[outcome.info.fingerprint])

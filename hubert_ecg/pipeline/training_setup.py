@@ -113,6 +113,7 @@ def job_fields(
             accumulation_steps=config.accumulation_steps,
         ),
         "keep_checkpoints": config.keep_checkpoints,
+        "trackers": config.trackers,
         "optimiser": config.optimiser,
         "regulariser": config.regulariser,
         "workers": config.workers,
@@ -166,6 +167,6 @@ def check_checkpoints(interval: int, keep: int) -> None:
 
 def describe(config: Any) -> dict[str, Any]:
     """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
-    left_out = {"output", "waveforms", "labels", "checkpoint", "workers", "checkpoint_interval", "keep_checkpoints"}
-    left_out |= {"run_name"}
+    places = {"output", "waveforms", "labels", "checkpoint", "trackers", "run_name"}
+    left_out = places | {"workers", "checkpoint_interval", "keep_checkpoints"}
     return {name: value for name, value in asdict(config).items() if name not in left_out}

@@ -66,6 +66,14 @@ def list_names(directory: str) -> list[str]:
     return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
 
 
+def list_directories(directory: str) -> list[str]:
+    """The sorted names of the directories directly in a directory; empty when there is none."""
+    system, name = _resolve(directory)
+    with _clear_errors(directory):
+        infos = system.get_file_info(fs.FileSelector(name, allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.type == fs.FileType.Directory)
+
+
 def walk(directory: str) -> Iterator[tuple[str, int]]:
     """(path below the directory, bytes) of every file in it and in its folders, in no promised order.
 
@@ -94,6 +102,22 @@ def download(path: str, target: str) -> None:
         shutil.copyfileobj(stream, file, _PIECE_BYTES)
 
 
+def upload(source: str, path: str) -> None:
+    """Copy a local file to a path, a piece at a time."""
+    system, name = _resolve(path)
+    if isinstance(system, fs.LocalFileSystem):
+        with _replacing(name) as temporary:
+            shutil.copyfile(source, temporary)
+        return
+    with _clear_errors(path), open(source, "rb") as file, system.open_output_stream(name) as stream:
+        shutil.copyfileobj(file, stream, _PIECE_BYTES)
+
+
+def filesystem(path: str) -> tuple[fs.FileSystem, str]:
+    """The file system that a path is on, and the path there: for libraries that write by themselves."""
+    return _resolve(path)
+
+
 def version(path: str) -> tuple[int, int]:
     """(bytes, time of the last change in ns) of a file: what differs when it was replaced. (-1, -1): there is none."""
     system, name = _resolve(path)
@@ -108,13 +132,19 @@ def write_bytes(path: str, data: bytes) -> None:
         with _clear_errors(path), system.open_output_stream(name) as stream:
             stream.write(data)
         return
+    with _replacing(name) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+
+
+@contextmanager
+def _replacing(name: str) -> Iterator[Path]:
+    """A temporary local path beside a file, which takes its place when the block has ended well."""
     target = Path(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
     finally:
@@ -127,6 +157,14 @@ def delete(path: str) -> None:
     with _clear_errors(path):
         if system.get_file_info(name).type != fs.FileType.NotFound:
             system.delete_file(name)
+
+
+def delete_directory(path: str) -> None:
+    """Delete a directory and all that is in it; nothing happens when there is none."""
+    system, name = _resolve(path)
+    with _clear_errors(path):
+        if system.get_file_info(name).type == fs.FileType.Directory:
+            system.delete_dir(name)
 
 
 def read_json(path: str) -> Any:

@@ -77,7 +77,7 @@ def train(
     """
     progress = Progress(config.steps)
     learner.module.train()
-    while state.step < config.steps and not _out_of_patience(state, config):
+    while not is_over(state, config):
         began = time.monotonic()
         batch = next(batches)
         waited = time.monotonic() - began
@@ -148,13 +148,14 @@ def _note(state: TrainerState, metrics: dict[str, Any]) -> bool:
     return lower or higher
 
 
-def _out_of_patience(state: TrainerState, config: LoopConfig) -> bool:
-    return bool(config.patience) and state.stale_validations >= config.patience
+def is_over(state: TrainerState, config: LoopConfig) -> bool:
+    """Whether all steps are done, or patience has run out."""
+    return state.step >= config.steps or (bool(config.patience) and state.stale_validations >= config.patience)
 
 
 def _checkpoint_due(state: TrainerState, config: LoopConfig, *, validated: bool) -> bool:
     """Whether a checkpoint is to be made here, best or not."""
-    if state.step == config.steps or _out_of_patience(state, config):
+    if is_over(state, config):
         return True
     return state.step % config.checkpoint_interval == 0 if config.checkpoint_interval else validated
 
