@@ -7,7 +7,6 @@ from the checkpoint, as often as `workers.max_failures` allows.
 
 import asyncio
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -94,7 +93,6 @@ def take_sigterm_as_a_request() -> None:
     worker_asked.clear()
 
     def note(number: int, frame: FrameType | None) -> None:
-        log.warning("process %d was asked to end: saving a checkpoint of the current step first", os.getpid())
         worker_asked.set()
 
     signal.signal(signal.SIGTERM, note)

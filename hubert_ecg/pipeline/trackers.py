@@ -73,38 +73,48 @@ class Tracker(Protocol):
     """Takes the numbers of one step under names such as `train/loss`."""
 
     def log(self, step: int, values: dict[str, float]) -> None: ...
-    def flush(self) -> None: ...
     def close(self) -> None: ...
 
 
 class TensorBoard:
-    """Event files; those of a remote output are written here and uploaded now and then."""
+    """An event file per life of a run; those of a remote output are written here and uploaded now and then."""
 
     def __init__(self, output: str, first_step: int) -> None:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
         self.target = files.join(output, EVENTS) if "://" in output else None
         self.local = tempfile.mkdtemp(prefix="hubert-ecg-events-") if self.target else str(Path(output, EVENTS))
+        Path(self.local).mkdir(parents=True, exist_ok=True)
+        # Two lives may begin within a second, which is all that a file's name tells by itself.
+        self.writer = EventsWriter(str(Path(self.local, "events")), f".{first_step}.{uuid.uuid4().hex[:6]}")
         # Readers drop what earlier files hold from this step on: it is about to be computed again.
-        self.writer = SummaryWriter(self.local, purge_step=first_step + 1, flush_secs=10)
+        self._write(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
         self.uploaded = time.monotonic()
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-        if self.target and time.monotonic() - self.uploaded > SECONDS_BETWEEN_UPLOADS:
-            self.flush()
+        from tensorboardX.proto.summary_pb2 import Summary
 
-    def flush(self) -> None:
+        named = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step=step, summary=Summary(value=named))
+        if self.target and time.monotonic() - self.uploaded > SECONDS_BETWEEN_UPLOADS:
+            self._upload()
+
+    def close(self) -> None:
+        self.writer.close()
+        self._upload()
+
+    def _write(self, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self.writer.write_event(Event(wall_time=time.time(), **content))
         self.writer.flush()
+
+    def _upload(self) -> None:
         if self.target:
             for path in Path(self.local).iterdir():
                 files.upload(str(path), files.join(self.target, path.name))
         self.uploaded = time.monotonic()
-
-    def close(self) -> None:
-        self.flush()
-        self.writer.close()
 
 
 class MLflow:
@@ -128,15 +138,15 @@ class MLflow:
 
         now = int(time.time() * 1000)
         self.waiting += [Metric(name, value, now, step) for name, value in values.items()]
-        self.flush()
+        self._send()
 
-    def flush(self) -> None:
+    def _send(self) -> None:
         while self.waiting:
             self.client.log_batch(self.run_id, metrics=self.waiting[:1000])
             self.waiting = self.waiting[1000:]
 
     def close(self) -> None:
-        self.flush()
+        self._send()
         self.client.set_terminated(self.run_id)
 
 
@@ -154,9 +164,6 @@ class WeightsAndBiases:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         self.run.log({"step": step, **values})
-
-    def flush(self) -> None:
-        pass
 
     def close(self) -> None:
         self.run.finish()

@@ -345,7 +345,7 @@ def _train_on_rank(job: TrainingJob, run: _Run) -> None:
     finally:
         observer.close()
     if worker_asked.is_set() and not is_over(state, job.loop):
-        raise RuntimeError(f"rank {rank()} was asked to end and has saved; Ray Train is to replace it")
+        raise RuntimeError(f"rank {rank()} was asked to end, after a checkpoint of step {state.step}; it is replaced")
 
 
 def _loss_of(job: TrainingJob, device: torch.device, module: nn.Module, batch: Batch, step: int) -> StepLoss:
