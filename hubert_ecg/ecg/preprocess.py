@@ -136,7 +136,7 @@ def model_input(
     if waveforms.shape[-1] < length:
         missing = length - waveforms.shape[-1]
         waveforms = np.pad(waveforms, [(0, 0)] * (waveforms.ndim - 1) + [(0, missing)])
-    starts = _table_starts(start_s, config)
+    starts = table_starts(start_s, config)
     if starts.size and (starts.min() < 0 or starts.max() + length > waveforms.shape[-1]):
         raise InputError(
             f"crop: wanted {config.crop_s:g} s from {np.min(start_s):g} to {np.max(start_s):g} s on, "
@@ -167,7 +167,7 @@ def fully_attended(
 
     False also for crops that lie in one of their spans altogether.
     """
-    starts = _table_starts(start_s, config)
+    starts = table_starts(start_s, config)
     if np.any(valid_samples < starts[..., None] + config.table_crop_samples):
         return False
     return _without_spans(attended_s)
@@ -187,7 +187,7 @@ def attention_mask(
     Returns [..., lead * crop_samples] bool: the sample was recorded and lies in a span. A crop whose spans leave no
     token to attend to (a pause of 5 s, say) has all that was recorded instead.
     """
-    starts = _table_starts(start_s, config)
+    starts = table_starts(start_s, config)
     step = config.table_rate_hz // config.sampling_rate_hz
     # In the original contract a sample of the model stands for several of the table, the last of which decides.
     last = starts[..., None] + (np.arange(config.crop_samples) + 1) * step - 1
@@ -268,7 +268,7 @@ def _padded(duration_s: float, config: PreprocessConfig) -> Finding:
     )
 
 
-def _table_starts(start_s: float | np.ndarray, config: PreprocessConfig) -> np.ndarray:
+def table_starts(start_s: float | np.ndarray, config: PreprocessConfig) -> np.ndarray:
     """Starts in seconds -> int64 samples of the stored waveform, same shape."""
     return np.rint(np.asarray(start_s, np.float64) * config.table_rate_hz).astype(np.int64)
 

@@ -13,13 +13,14 @@ from hubert_ecg.ecg.preprocess import (
     attention_mask,
     fully_attended,
     model_input,
+    table_starts,
     token_mask,
 )
 from hubert_ecg.errors import ArtifactError
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
 from hubert_ecg.training.augment import AugmentConfig, LabelledAugmentConfig, mix, union
-from hubert_ecg.training.targets import CodeTargets, LabelTargets, is_answered
+from hubert_ecg.training.targets import CodeTargets, LabelTargets, ShardCodes, is_answered
 
 INPUT = "input"
 TARGET = "target"
@@ -48,7 +49,7 @@ class Shard:
     """The columns of one shard of a waveform table, and what goes with its rows."""
 
     part: int
-    record_ids: pa.ChunkedArray
+    record_ids: list[str]
     counts: list[np.ndarray]
     """[12 * time] int16 per row."""
     valid_samples: np.ndarray
@@ -56,7 +57,7 @@ class Shard:
     attended_s: list[AttendedSpans]
     labels: list[Any] | None = None
     """Per row its entry in the label column."""
-    codes: pa.Table | None = None
+    codes: ShardCodes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,9 @@ class ExampleReader:
         opened = {part: self.open(part) for part in needed}
         for start in range(0, len(rows), ROWS_PER_TABLE):
             chunk = rows[start : start + ROWS_PER_TABLE]
-            yield example_table([self.example(opened[part], row, position) for part, row, position in chunk.tolist()])
+            places = [(opened[part], row, position) for part, row, position in chunk.tolist()]
+            plain = self._plain_table(places) if self.augment is None else None
+            yield example_table([self.example(*place) for place in places]) if plain is None else plain
 
     def open(self, part: int) -> Shard:
         """Read one shard and check that its codes are those of its recordings."""
@@ -93,7 +96,7 @@ class ExampleReader:
         table = files.read_table(self.waveforms.part(part), columns + ([label_column] if label_column else []))
         return Shard(
             part=part,
-            record_ids=table["record_id"],
+            record_ids=table["record_id"].to_pylist(),
             counts=tables.list_rows(table["counts"]),
             valid_samples=tables.stack_rows(table["valid_samples"]),
             attended_s=spans_of(table["attended_s"]),
@@ -117,11 +120,25 @@ class ExampleReader:
         start_s, target = self._crop_and_target(shard, row, rng)
         where = (valid_samples, shard.attended_s[row], start_s, self.preprocess)
         return Example(
-            record_id=shard.record_ids[row].as_py(),
+            record_id=shard.record_ids[row],
             input=model_input(counts, start_s, self.preprocess, valid_samples),
             mask=None if fully_attended(*where) else attention_mask(*where),
             target=target,
         )
+
+    def _plain_table(self, places: list[tuple[Shard, int, int]]) -> pa.Table | None:
+        """The table of `example` for many places at once, several times as fast; None where masks are needed."""
+        config = self.preprocess
+        drawn = [self._crop_and_target(s, row, np.random.default_rng([self.seed, at])) for s, row, at in places]
+        starts_s = np.array([start_s for start_s, _ in drawn])
+        valid_samples = np.stack([shard.valid_samples[row] for shard, row, _ in places])
+        if not fully_attended(valid_samples, [shard.attended_s[row] for shard, row, _ in places], starts_s, config):
+            return None
+        starts, length = table_starts(starts_s, config), config.table_crop_samples
+        crops = np.empty((len(places), 12, length), np.int16)
+        for crop, (shard, row, _), start in zip(crops, places, starts.tolist(), strict=True):
+            crop[:] = shard.counts[row].reshape(12, -1)[:, start : start + length]
+        return _table([s.record_ids[row] for s, row, _ in places], model_input(crops, 0.0, config), drawn)
 
     def _mixed(self, shard: Shard, first: Example, parameter: float, rng: np.random.Generator) -> Example:
         """An example mixed with another one of its shard; the mixture keeps the first one's name."""
@@ -144,7 +161,8 @@ class ExampleReader:
 
     def _crop_and_target(self, shard: Shard, row: int, rng: np.random.Generator) -> tuple[float, np.ndarray | None]:
         if isinstance(self.targets, CodeTargets):
-            choices = self.targets.choices(shard.codes, row)
+            assert shard.codes is not None
+            choices = shard.codes.starts_s[row]
             start_s = choices[len(choices) // 2 if self.fixed_crop else int(rng.integers(len(choices)))]
             return start_s, self.targets.target(shard.codes, row, start_s)
         recorded_s = int(shard.valid_samples[row].max()) / self.preprocess.table_rate_hz
@@ -152,7 +170,7 @@ class ExampleReader:
         start_s = room / 2 if self.fixed_crop else float(rng.uniform(0, room))
         if self.targets is None or shard.labels is None:
             return start_s, None
-        return start_s, self.targets.target(shard.labels[row], shard.record_ids[row].as_py())
+        return start_s, self.targets.target(shard.labels[row], shard.record_ids[row])
 
     def _shuffled(self, part: int, labels: list[Any]) -> list[Any]:
         if self.shuffled_among is None:
@@ -164,7 +182,7 @@ class ExampleReader:
             shuffled[to] = labels[origin]
         return shuffled
 
-    def _codes(self, part: int, record_ids: pa.ChunkedArray) -> pa.Table:
+    def _codes(self, part: int, record_ids: pa.ChunkedArray) -> ShardCodes:
         assert isinstance(self.targets, CodeTargets)
         codes = self.targets.read(part)
         if codes["record_id"].combine_chunks() != record_ids.combine_chunks():
@@ -172,7 +190,7 @@ class ExampleReader:
                 f"{self.targets.codes.directory}: shard {part} does not list the recordings of "
                 f"{self.waveforms.directory}; run jobs.label again on these waveforms"
             )
-        return codes
+        return self.targets.by_row(codes)
 
 
 def example_table(examples: list[Example]) -> pa.Table:
@@ -185,6 +203,18 @@ def example_table(examples: list[Example]) -> pa.Table:
             INPUT: tables.to_fixed_list_array(np.stack([example.input for example in examples]), pa.float32()),
             TARGET: tables.to_fixed_list_array(targets, pa.from_numpy_dtype(targets.dtype)),
             MASK: pa.array(masks, pa.list_(pa.bool_())),
+        }
+    )
+
+
+def _table(record_ids: list[str], inputs: np.ndarray, drawn: list[tuple[float, np.ndarray | None]]) -> pa.Table:
+    targets = np.stack([target for _, target in drawn if target is not None])
+    return pa.table(
+        {
+            "record_id": pa.array(record_ids, pa.string()),
+            INPUT: tables.to_fixed_list_array(inputs, pa.float32()),
+            TARGET: tables.to_fixed_list_array(targets, pa.from_numpy_dtype(targets.dtype)),
+            MASK: pa.nulls(len(record_ids), pa.list_(pa.bool_())),
         }
     )
 

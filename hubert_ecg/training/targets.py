@@ -7,12 +7,22 @@ import numpy as np
 import pyarrow as pa
 
 from hubert_ecg.errors import ArtifactError
-from hubert_ecg.storage import files
+from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 
 if TYPE_CHECKING:
     # Processes that only read examples do without torch, which takes seconds to import.
     from hubert_ecg.models.config import Task
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShardCodes:
+    """The codes of one shard, at hand row by row."""
+
+    starts_s: list[list[float]]
+    """Per row the crop starts that it has codes for."""
+    codes: list[list[np.ndarray]]
+    """Per codebook and row [crop * token] uint16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +36,18 @@ class CodeTargets:
     def read(self, part: int) -> pa.Table:
         return files.read_table(self.codes.part(part))
 
-    def choices(self, table: pa.Table, row: int) -> list[float]:
-        starts: list[float] = table["crop_starts_s"][row].as_py()
-        return starts
+    def by_row(self, table: pa.Table) -> ShardCodes:
+        """A table that `read` gave."""
+        return ShardCodes(
+            starts_s=table["crop_starts_s"].to_pylist(),
+            codes=[tables.list_rows(table[f"codes.{name}"]) for name in self.codebooks],
+        )
 
-    def target(self, table: pa.Table, row: int, start_s: float) -> np.ndarray:
+    def target(self, shard: ShardCodes, row: int, start_s: float) -> np.ndarray:
         """[codebook * token] uint16, `NO_CODE` for tokens that are not attended to."""
-        crop = self.choices(table, row).index(start_s)
+        crop = shard.starts_s[row].index(start_s)
         of_crop = slice(crop * self.num_tokens, (crop + 1) * self.num_tokens)
-        rows = [table[f"codes.{name}"][row].values.to_numpy()[of_crop] for name in self.codebooks]
-        return np.concatenate(rows)
+        return np.concatenate([rows[row][of_crop] for rows in shard.codes])
 
 
 def open_codes(codes: str, waveforms: Manifest, *, role: str) -> Manifest:
