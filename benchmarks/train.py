@@ -37,17 +37,18 @@ from hubert_ecg.models import model_config
 from hubert_ecg.pipeline.curves import STEPS
 from hubert_ecg.pipeline.label import LabelConfig, label
 from hubert_ecg.pipeline.pretrain import PretrainConfig, PretrainJob, pretrain
-from hubert_ecg.pipeline.training_run import WorkersConfig
+from hubert_ecg.pipeline.training_run import WorkersConfig, make_learner
 from hubert_ecg.pipeline.training_setup import Inputs, job_fields, select_splits
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.storage.codebooks import save_codebook
 from hubert_ecg.training.batches import to_batch
 from hubert_ecg.training.examples import ExampleReader
-from hubert_ecg.training.loop import Batch, Observer, train
+from hubert_ecg.training.loop import Observer, train
 from hubert_ecg.training.optimiser import make_optimiser
 from hubert_ecg.training.plan import StepPlan
 from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.step import Batch
 from hubert_ecg.training.targets import CodeTargets, open_codes
 
 ROWS_TO_WARM_UP = 3
@@ -251,15 +252,13 @@ def bare_rows(inputs: Prepared, output: str, options: argparse.Namespace) -> lis
         def on_row(self, row: dict[str, float]) -> None:
             rows.append(row)
 
+    learner = make_learner(job, module, optimiser, lambda batch, step: job.step_loss(module, batch, step), device)
     train(
-        module,
-        lambda batch, step: job.step_loss(module, batch, step),
+        learner,
         (moved(batch, device) for batch in batches),
-        optimiser,
         TrainerState(),
-        optimiser_config=job.optimiser,
         config=job.loop,
-        validate=lambda: {"score": 0.0},
+        validate=lambda: {"val_loss": 0.0, "score": 0.0},
         observer=Rows(),
     )
     return rows

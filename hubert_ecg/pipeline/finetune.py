@@ -145,6 +145,8 @@ class FinetuneConfig:
     """How the training is spread."""
     trackers: TrackersConfig = field(default_factory=TrackersConfig)
     """Where metrics go, beside the tables in the output."""
+    run_name: str | None = None
+    """What trackers call the run; its output directory's name by default."""
     seed: int = 0
     """Seed of weights, order, crops and dropout."""
 

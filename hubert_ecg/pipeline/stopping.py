@@ -7,6 +7,7 @@ from the checkpoint, as often as `workers.max_failures` allows.
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from types import FrameType
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+UNREACHABLE_S = 60.0
+"""Longest wait for an answer of Ray before it counts as ended."""
 
 
 class StopSign:
@@ -37,8 +41,6 @@ def sigterm_puts_up(sign: Any) -> Iterator[threading.Event]:
     Gives an event that says whether there was one. Only a main thread can listen for signals; in others (trials of a
     search) nothing changes.
     """
-    import ray
-
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -50,13 +52,26 @@ def sigterm_puts_up(sign: Any) -> Iterator[threading.Event]:
         asked.set()
         log.info("asked to stop: saving a checkpoint of the current step")
         # Not here, where whatever the main thread is doing with Ray has been interrupted.
-        threading.Thread(target=lambda: ray.get(sign.put_up.remote()), daemon=True).start()
+        threading.Thread(target=_put_up_or_end, args=(sign,), daemon=True).start()
 
     signal.signal(signal.SIGTERM, put_up)
     try:
         yield asked
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _put_up_or_end(sign: Any) -> None:
+    """Put the sign up. Where all processes of a machine were asked to end, Ray may have done so already and the main
+    thread would wait for it in vain: then this process ends, without a checkpoint of the current step."""
+    import ray
+
+    try:
+        ray.get(sign.put_up.remote(), timeout=UNREACHABLE_S)
+    except ray.exceptions.RayError as error:
+        log.error("stopped: Ray has ended too (%s); the same command goes on from the last checkpoint", error)
+        logging.shutdown()
+        os._exit(128 + signal.SIGTERM)
 
 
 class StopRequest:

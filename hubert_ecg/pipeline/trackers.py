@@ -193,7 +193,9 @@ class Tracking:
 
     def _open(self, config: TrackersConfig, output: str, name: str, first_step: int) -> None:
         ids_path = files.join(output, "trainer", IDS)
-        ids = files.read_json(ids_path) if files.exists(ids_path) else {"wandb": uuid.uuid4().hex[:8], "mlflow": None}
+        ids: dict[str, Any] = {"wandb": uuid.uuid4().hex[:8], "mlflow": None}
+        if files.exists(ids_path):
+            ids = files.read_json(ids_path)
         uri = config.absolute_mlflow_uri
         if config.tensorboard:
             self._add("TensorBoard", lambda: TensorBoard(output, first_step))

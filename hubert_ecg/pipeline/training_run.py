@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -343,6 +343,7 @@ def _train_on_rank(job: TrainingJob, run: _Run) -> None:
             loss_alone=partial(loss_of, module),
         )
     finally:
+        batches.close()  # Left to the garbage collector, it might end in one of Ray Data's own threads.
         observer.close()
     if worker_asked.is_set() and not is_over(state, job.loop):
         raise RuntimeError(f"rank {rank()} was asked to end, after a checkpoint of step {state.step}; it is replaced")
@@ -407,7 +408,7 @@ def make_learner(
 
 def _batches(
     reader: ExampleReader, plan: StepPlan, job: TrainingJob, device: torch.device, first_step: int, last_step: int
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     plan = replace(plan, world_size=world_size())
     for table in feed(reader, plan, rank=rank(), first_step=first_step, last_step=last_step):
         yield to_batch(table, device)

@@ -114,6 +114,7 @@ def job_fields(
         ),
         "keep_checkpoints": config.keep_checkpoints,
         "trackers": config.trackers,
+        "run_name": config.run_name,
         "optimiser": config.optimiser,
         "regulariser": config.regulariser,
         "workers": config.workers,

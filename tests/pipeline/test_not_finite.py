@@ -17,10 +17,11 @@ from hubert_ecg.pipeline.training_setup import one_pass
 from hubert_ecg.storage.artifact import StageOutput, begin
 from hubert_ecg.storage.run_checkpoints import RunCheckpoints
 from hubert_ecg.training.examples import ExampleReader
-from hubert_ecg.training.loop import Batch, LoopConfig, StepLoss
+from hubert_ecg.training.loop import LoopConfig
 from hubert_ecg.training.optimiser import OptimiserConfig
 from hubert_ecg.training.plan import StepPlan
 from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.step import Batch, StepLoss
 from hubert_ecg.training.targets import LabelTargets
 from tests.training.padded import PREPROCESS, write_waveforms
 
@@ -61,7 +62,7 @@ class Poisoned(TrainingJob):
 
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> Any:
         directory.mkdir()
-        (directory / "weight").write_text(str(float(module.weight)))
+        (directory / "weight").write_text(str(module.weight.item()))
 
 
 @pytest.mark.slow
