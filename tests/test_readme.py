@@ -10,13 +10,20 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from hubert_ecg.pipeline.predict import PredictConfig
+from hubert_ecg.pipeline.prepare import PrepareConfig
 from jobs.cli import parse
 from jobs.prepare import spelled_out
 from jobs.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-STAGES = {"prepare", "dump", "cluster", "label", "pretrain", "finetune", "evaluate", "convert", "export"}
+STAGES = {
+    *("prepare", "dump", "cluster", "label", "pretrain", "finetune", "tune", "evaluate", "calibrate", "compare"),
+    *("predict", "explain", "probe", "convert", "export"),
+}
+FROM_RAW = {"prepare": PrepareConfig, "predict": PredictConfig}
+"""Jobs whose settings of a source of recordings also go by their short names."""
 
 
 def config_class(verb: str) -> Any:
@@ -38,7 +45,7 @@ def settings_of(kind: Any, prefix: str = "") -> set[str]:
 def flags_of(verb: str) -> set[str]:
     """All flags of a job; those of a source of recordings also go by their short names."""
     names = settings_of(config_class(verb))
-    short = {name.split(".", 1)[1] for name in names if "." in name} if verb == "prepare" else set()
+    short = {name.split(".", 1)[1] for name in names if "." in name} if verb in FROM_RAW else set()
     return names | short | {"help", "config", "print_config"}
 
 
@@ -53,7 +60,8 @@ def test_every_command_parses(command: str) -> None:
     _, _, job, *arguments = shlex.split(command)
     verb = job.removeprefix("jobs.")
     if verb in STAGES | {"sample"}:
-        parse(verb, config_class(verb), spelled_out(arguments) if verb == "prepare" else arguments)
+        spelled = spelled_out(arguments, FROM_RAW[verb]) if verb in FROM_RAW else arguments
+        parse(verb, config_class(verb), spelled)
     else:
         assert (ROOT / "jobs" / f"{verb}.py").exists()
 
