@@ -30,6 +30,7 @@ The same command goes on where it was stopped. It prints one table and writes th
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -199,23 +200,22 @@ def compare(of_arm: dict[str, list[Predictions]], kept: np.ndarray) -> dict[str,
     }
 
 
-def run(input_folder: str, experiment: Experiment) -> dict[str, Any]:
-    """All stages that are not done yet, then the figures."""
+def run(input_folder: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """All stages that are not done yet; the figures so far after every condition."""
     pretrain_twice(input_folder, experiment)
-    results: dict[str, Any] = {"conditions": {}}
+    conditions: dict[str, Any] = {}
     for condition in CONDITIONS:
         tuning = {arm: experiment.tune(arm, condition) for arm in ARMS}
         chosen = {arm: max(scores, key=scores.__getitem__) for arm, scores in tuning.items()}
         of_arm = {arm: [experiment.predictions(arm, condition, seed, chosen[arm]) for seed in SEEDS] for arm in ARMS}
-        results["conditions"][str(condition)] = {
+        conditions[str(condition)] = {
             "tuning_val_macro_auroc": {
                 arm: {f"{lr:g}": v for lr, v in scores.items()} for arm, scores in tuning.items()
             },
             "lr": chosen,
             "test": {name: compare(of_arm, experiment.tagged(tag)) for name, tag in SUBSETS.items()},
         }
-        print("\n".join(lines(results)), flush=True)
-    return results | {"pretraining": pretraining_facts(experiment.root)}
+        yield {"pretraining": pretraining_facts(experiment.root), "conditions": conditions}
 
 
 def pretraining_facts(root: Path) -> dict[str, Any]:
@@ -255,9 +255,16 @@ def main() -> None:
     parser.add_argument("--results", default="benchmarks/results/label_efficiency.json", help="file for the figures")
     options = parser.parse_args()
     print(machine(), flush=True)
-    results = run(options.input, Experiment(root=Path(options.output), threads=options.threads))
-    about = {"command": "python -m benchmarks.label_efficiency " + " ".join(sys.argv[1:]), "machine": machine()}
-    Path(options.results).write_text(json.dumps(about | {"code": code_version()} | results, indent=1) + "\n")
+    about = {
+        "command": f"python -m benchmarks.label_efficiency --input PTB-XL --output OUTPUT --threads {options.threads}",
+        "machine": machine(),
+        "code": code_version(),
+        "seeds": SEEDS,
+        "tuning_seed": TUNING_SEED,
+    }
+    for results in run(options.input, Experiment(root=Path(options.output), threads=options.threads)):
+        print("\n".join(lines(results)), flush=True)
+        Path(options.results).write_text(json.dumps(about | results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
