@@ -1,6 +1,5 @@
 """The crops that a prediction rests on: where they start, and their model inputs and masks."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,7 +25,8 @@ class CropConfig:
     reduce: Reduce = "mean"
     """The mean of the crops' outputs or, for labels that do not exclude one another, their maximum."""
     seed: int = 0
-    """Of random crops. A recording's crops depend on it and on its samples, and on no other recording."""
+    """Of random crops. A recording's crops depend on it and on its length only: not on other recordings, and not on its
+    samples, whose last bits differ between processors."""
 
     def __post_init__(self) -> None:
         if self.num_crops < 1:
@@ -37,14 +37,13 @@ class CropConfig:
         if self.seed < 0:
             raise ConfigError(f"seed: wanted 0 or more, got {self.seed}")
 
-    def starts_s(self, counts: np.ndarray, recorded_samples: int, preprocess: PreprocessConfig) -> np.ndarray:
-        """[crop] starts in seconds, ascending, of a prepared waveform [12, time]; 0 alone where there is no room."""
+    def starts_s(self, recorded_samples: int, preprocess: PreprocessConfig) -> np.ndarray:
+        """[crop] starts in seconds, ascending, of a prepared waveform; 0 alone where there is no room."""
         room = (recorded_samples - preprocess.table_crop_samples) / preprocess.table_rate_hz
         if room <= 0:
             return np.zeros(1)
         if self.placement == "random":
-            content = zlib.crc32(counts[:, :recorded_samples].tobytes())
-            return np.sort(np.random.default_rng([self.seed, content]).uniform(0, room, self.num_crops))
+            return np.sort(np.random.default_rng([self.seed, recorded_samples]).uniform(0, room, self.num_crops))
         if self.num_crops == 1:
             return np.array([room / 2])
         return np.linspace(0, room, self.num_crops)
@@ -81,7 +80,7 @@ def cut(
     recorded = [np.full(12, row.shape[1]) for row in counts] if valid_samples is None else valid_samples
     spans = [None] * len(counts) if attended_s is None else attended_s
     found = [
-        cut_at(row, valid, attended, config.starts_s(row, int(valid.max()), preprocess), preprocess)
+        cut_at(row, valid, attended, config.starts_s(int(valid.max()), preprocess), preprocess)
         for row, valid, attended in zip(counts, recorded, spans, strict=True)
     ]
     mask = None

@@ -82,7 +82,7 @@ class Explainer:
         if label not in predictor.labels:
             raise ConfigError(f"label: wanted one of {', '.join(predictor.labels)}, got {label!r}")
         valid = np.full(12, counts.shape[1]) if valid_samples is None else valid_samples
-        starts_s = predictor.crops.starts_s(counts, int(valid.max()), predictor.preprocess)
+        starts_s = predictor.crops.starts_s(int(valid.max()), predictor.preprocess)
         crops, flat = (
             cut_at(row, valid, attended_s, starts_s, predictor.preprocess) for row in (counts, flattened(counts, valid))
         )

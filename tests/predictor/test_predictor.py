@@ -63,14 +63,11 @@ def test_random_crops_depend_on_seed_and_recording_alone() -> None:
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
     np.testing.assert_allclose(predict(1, ECGS[::-1])[::-1], first, atol=1e-5)
-    starts = CropConfig(num_crops=500, placement="random", seed=1).starts_s(ECGS[0], 1000, PREPROCESS)
+    starts = CropConfig(num_crops=500, placement="random", seed=1).starts_s(1000, PREPROCESS)
     assert 0 <= starts.min() < 0.05 < 4.95 < starts.max() <= 5
     assert abs(starts.mean() - 2.5) < 0.25
-    # What stands behind the recorded part, padding for example, has no say.
-    cut = ECGS[0].copy()
-    cut[:, 800:] = 0
-    config = CropConfig(placement="random")
-    np.testing.assert_array_equal(config.starts_s(cut, 800, PREPROCESS), config.starts_s(ECGS[0], 800, PREPROCESS))
+    # What was recorded decides; padding behind it has no say.
+    assert CropConfig(placement="random").starts_s(800, PREPROCESS).max() <= 3
 
 
 def test_equal_batches_give_equal_answers_and_other_batches_near_ones(predictor: Predictor) -> None:
