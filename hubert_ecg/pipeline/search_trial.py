@@ -1,11 +1,13 @@
 """One trial of a search, in a process of its own: runs its stages, tells Ray Tune how it goes, writes its result."""
 
+import contextlib
 import logging
 import os
 import queue
 import shutil
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,13 +86,13 @@ class Listener(UserCallback):
     It waits until the trial has taken the report where that carries a checkpoint, which the next one may delete.
     """
 
-    def __init__(self, reports: Any, taken: Any | None) -> None:
-        self.reports, self.taken = reports, taken
+    def __init__(self, told: Any, taken: Any | None) -> None:
+        self.told, self.taken = told, taken
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         if "step" not in metrics[0]:  # A checkpoint between validations has nothing to say.
             return
-        self.reports.put((metrics[0], checkpoint.path if checkpoint is not None else None))
+        self.told.put(("report", (metrics[0], checkpoint.path if checkpoint is not None else None)))
         if self.taken is not None:
             self.taken.get()
 
@@ -102,15 +104,15 @@ class Holder(WorkerGroupCallback):
     there.
     """
 
-    def __init__(self, controllers: Any, path: str) -> None:
-        self.controllers, self.path = controllers, path
+    def __init__(self, told: Any, path: str) -> None:
+        self.told, self.path = told, path
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         import ray
 
         group = worker_group.get_worker_group_state().placement_group_handle.placement_group
         files.write_json(self.path, {"placement_group": group.id.hex()})
-        self.controllers.put(ray.get_runtime_context().current_actor)
+        self.told.put(("controller", ray.get_runtime_context().current_actor))
 
 
 class SearchTrial(tune.Trainable):
@@ -126,7 +128,8 @@ class SearchTrial(tune.Trainable):
         self.running = Running(config[TRIAL], sweep)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.running.stop()
+        if not self.running.stop():
+            return False
         self.running = Running(new_config[TRIAL], self.sweep)
         return True
 
@@ -156,9 +159,11 @@ class Running:
         self.directory = trial_directory(sweep.output, self.number)
         self.events: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.thread: threading.Thread | None = None
-        self.reports: Any = None
-        self.controllers: Any = None
+        self.told: Any = None
+        """A queue between processes: what the training's controller tells this trial."""
         self.taken: Any = None
+        """Another one: that this trial has taken a checkpoint."""
+        self.controllers: list[Any] = []
         self.checkpoint: str | None = None
         """Of the training, at its last report."""
         self.stopping = False
@@ -167,6 +172,7 @@ class Running:
         """Wait for the next report, the result, or the error, which was left in a file and is raised."""
         if self.thread is None:
             files.delete(files.join(self.directory, ERROR))
+            self._open_queues()
             self.thread = threading.Thread(target=self._run, daemon=True)
             self.thread.start()
         elif self.taken is not None:
@@ -182,18 +188,26 @@ class Running:
         files.write_json(files.join(self.directory, RESULT), content)
         return {PROGRESS: content["progress"], VALUE: content["metric"], "done": True}
 
-    def stop(self) -> None:
-        """End a training that goes on although the trial is over: its workers, and what is reserved for them."""
+    def stop(self) -> bool:
+        """End a training that goes on although the trial is over: its workers, and what is reserved for them.
+
+        Returns whether nothing of it is left.
+        """
         import ray
 
         self.stopping = True
         if self.taken is not None:  # Its controller may be waiting for that.
             self.taken.put(True)
-        while self.thread is not None and self.thread.is_alive() and self.controllers and self.controllers.qsize():
-            try:
-                ray.get(self.controllers.get().abort.remote(), timeout=ABORT_S)
-            except (ray.exceptions.RayError, TimeoutError):
-                continue  # It has ended by itself, as a controller that aborts does.
+        deadline = time.monotonic() + ABORT_S
+        while self.thread is not None and self.thread.is_alive() and time.monotonic() < deadline:
+            while self.told is not None and not self.told.empty():
+                self._take(*self.told.get())
+            while self.controllers:
+                # One that has ended by itself, as a controller that aborts does, answers with an error.
+                with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
+                    ray.get(self.controllers.pop().abort.remote(), timeout=ABORT_S)
+            self.thread.join(0.5)
+        return self.thread is None or not self.thread.is_alive()
 
     def begin_life(self, checkpoint: str) -> None:
         """Begin a new life in a directory of its own, because the settings may have changed, from that checkpoint."""
@@ -217,14 +231,31 @@ class Running:
         described = {"error": reason(error), "fatal": fatal, "traceback": "".join(traceback.format_exception(error))}
         files.write_json(files.join(self.directory, ERROR), described)
 
+    def _open_queues(self) -> None:
+        from ray.util.queue import Queue
+
+        if any(verb in TRAININGS for verb in self.sweep.space.stages):
+            self.told = Queue(actor_options={"num_cpus": 0})
+            self.taken = Queue(actor_options={"num_cpus": 0}) if self.sweep.exchange else None
+
+    def _take(self, kind: str, content: Any) -> bool:
+        """Note a controller; True for anything else."""
+        if kind == "controller":
+            self.controllers.append(content)
+        return kind != "controller"
+
     def _next_event(self) -> tuple[str, Any]:
+        """What the training tells comes before what the thread says at its end."""
         from ray.util.queue import Empty
 
         while True:
             over = not self.events.empty()
-            if self.reports is not None:
+            if self.told is not None:
                 try:
-                    return "report", self.reports.get(timeout=0.01 if over else 0.2)
+                    told = self.told.get(timeout=0.01 if over else 0.2)
+                    if self._take(*told):
+                        return told
+                    continue
                 except Empty:
                     if not over:
                         continue
@@ -280,16 +311,13 @@ class Running:
 
     def _train(self, run: StageRun, *, listen: bool, begin_from: str | None = None) -> Manifest:
         """Run a stage; a training tells this trial of its controller and, where asked to, of every report."""
-        from ray.util.queue import Queue
-
+        if self.stopping:
+            raise TrainingError(f"trial {self.number}: was stopped before {run.verb}")
         if run.verb not in TRAININGS:
             return STAGES[run.verb][1](run.config)
-        self.controllers = self.controllers or Queue(actor_options={"num_cpus": 0})
-        callbacks: list[Any] = [Holder(self.controllers, files.join(self.directory, HELD))]
+        callbacks: list[Any] = [Holder(self.told, files.join(self.directory, HELD))]
         if listen:
-            self.taken = Queue(actor_options={"num_cpus": 0}) if self.sweep.exchange else None
-            self.reports = Queue(actor_options={"num_cpus": 0})
-            callbacks.append(Listener(self.reports, self.taken))
+            callbacks.append(Listener(self.told, self.taken))
         surroundings = Surroundings(callbacks=tuple(callbacks), begin_from=begin_from)
         return STAGES[run.verb][1](run.config, surroundings)
 

@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import tempfile
+from pathlib import Path
 
 from hubert_ecg.errors import ResourceError, TrainingError
 from hubert_ecg.pipeline.ray_cluster import available, start_ray
@@ -37,7 +38,8 @@ def tune(config: TuneConfig) -> Manifest:
             f"--time_budget_s, in a new --output"
         )
     manifest = place_best(best, output.directory)
-    write_best_config(plan.sweep(output.directory, None).runs(best.params, output.directory)[-1], output.directory)
+    own = Path(best.output or "").parents[1 if config.folds else 0]
+    write_best_config(plan.sweep(output.directory, None).runs(best.params, str(own))[-1], output.directory)
     facts = {
         "trials": summary(records),
         "metric": plan.metric,
