@@ -18,7 +18,7 @@ from hubert_ecg.storage import files
 
 log = logging.getLogger(__name__)
 
-RECEIPT = ".json"
+PREFIX, RECEIPT = "step-", ".json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ class RunCheckpoints:
 
     def saved(self) -> list[Saved]:
         """All complete ones, by step."""
-        names = [name for name in files.list_names(self.directory) if name.endswith(RECEIPT)]
+        # Where callbacks listen, as in a search, Ray Train keeps a record of its own beside them.
+        names = [n for n in files.list_names(self.directory) if n.startswith(PREFIX) and n.endswith(RECEIPT)]
         found = [Saved(**files.read_json(files.join(self.directory, name))) for name in names]
         return sorted((one for one in found if self._is_whole(one)), key=lambda one: (one.step, one.name))
 
@@ -59,7 +60,7 @@ class RunCheckpoints:
         return files.join(self.directory, name)
 
     def new_name(self, step: int) -> str:
-        return f"step-{step:09d}-{uuid.uuid4().hex[:6]}"
+        return f"{PREFIX}{step:09d}-{uuid.uuid4().hex[:6]}"
 
     def add(self, local: Path, *, name: str, step: int, score: float | None) -> Saved:
         """Copy a local directory into a new checkpoint, and delete what need not be kept any more."""

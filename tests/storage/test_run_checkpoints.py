@@ -57,6 +57,12 @@ def test_what_is_added_is_there_with_all_its_files(checkpoints: RunCheckpoints, 
     assert (found / "state.json").read_text() == "5"
 
 
+def test_a_record_of_others_is_no_checkpoint(checkpoints: RunCheckpoints, tmp_path: Path) -> None:
+    files.write_json(files.join(checkpoints.directory, "checkpoint_manager_snapshot.json"), {"ray_version": "2"})
+    made = [add(checkpoints, tmp_path, step, 0.1 * step) for step in (3, 5)]
+    assert checkpoints.saved() == made
+
+
 def test_an_unfinished_checkpoint_counts_for_nothing(checkpoints: RunCheckpoints, tmp_path: Path) -> None:
     whole, broken = add(checkpoints, tmp_path, 3, 0.5), add(checkpoints, tmp_path, 5, 0.9)
     # Killed while it was written, before the receipt; and while it was deleted, after some of its files.
