@@ -6,7 +6,8 @@
 Reading: the other side is a torch Dataset that per item loads 12 x 5000 float64 samples at 500 Hz from an .npy file,
 takes 5 s of them, decimates their concatenation and has scikit-learn's k-means predict 93 tokens from 39 descriptors
 that lie ready in another .npy; in a DataLoader of one process. Ours reads the prepared tables, crops, looks the codes
-up and makes the tensors, alone in one process and through Ray Data; seconds are wall-clock times the cores in use.
+up and makes the tensors, alone in one process and through Ray Data; seconds are wall-clock times
+the cores in use, once processes have started.
 
 Running: the same module, plan and batches in the bare loop (no Ray, batches in memory beforehand) and in
 `jobs.pretrain` with one worker, in turn. Speeds are medians of the loops' own rows after the first ones; the share of
@@ -51,6 +52,8 @@ from hubert_ecg.training.state import TrainerState
 from hubert_ecg.training.step import Batch
 from hubert_ecg.training.targets import CodeTargets, open_codes
 
+RAY_EPOCHS = 12
+"""Times that Ray Data reads the table in one run: its processes take seconds to start, a training runs for days."""
 ROWS_TO_WARM_UP = 3
 """Rows of a loop's own table that are left out: threads, allocators and readers are starting."""
 
@@ -59,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--waveforms", help="prepared table W; simulated recordings by default")
     parser.add_argument("--labels", help="codes of W; those of a random codebook by default")
-    parser.add_argument("--records", type=int, default=16_000, help="recordings that are read, the same ones repeated")
+    parser.add_argument("--records", type=int, default=16_000, help="recordings of the table, the same ones repeated")
     parser.add_argument("--items", type=int, default=512, help="items of the map-style dataset")
     parser.add_argument("--size", default="tiny", help="model size")
     parser.add_argument("--batch", type=int, default=64, help="recordings per step")
@@ -135,37 +138,33 @@ def compare_reading(inputs: Prepared, folder: str, options: argparse.Namespace) 
 
     loader = map_style(f"{folder}/items", options)
     job = inputs.job(inputs.config(f"{folder}/unused", options))
-    steps = options.records // options.batch
     reader, plan = job.reader, job.plan
+    epoch = plan.num_rows // plan.batch_size
     start_ray()
 
-    def consume(batches: Iterator[Any]) -> int:
-        return sum(len(batch["input"]) if isinstance(batch, dict) else len(batch.record_ids) for batch in batches)
-
     def through_ray() -> Iterator[Batch]:
-        for table in feed(reader, plan, rank=0, first_step=0, last_step=steps):
+        for table in feed(reader, plan, rank=0, first_step=0, last_step=RAY_EPOCHS * epoch):
             yield to_batch(table, torch.device("cpu"))
 
-    sides: dict[str, tuple[Callable[[], int], int]] = {
-        "theirs": (lambda: consume(iter(loader)), 1),
-        "alone": (lambda: consume(alone(reader, plan, 0, steps)), 1),
-        "Ray Data": (lambda: consume(through_ray()), available("CPU")),
+    sides: dict[str, tuple[Callable[[], Iterator[Any]], int]] = {
+        "theirs": (lambda: iter(loader), 1),
+        "alone": (lambda: alone(reader, plan, 0, epoch), 1),
+        "Ray Data": (through_ray, available("CPU")),
     }
-    seconds = {name: statistics.median(per_record(*side, options.runs)) for name, side in sides.items()}
+    seconds = {name: statistics.median(per_record(*side, options.batch, options.runs)) for name, side in sides.items()}
     for name in ("alone", "Ray Data"):
         title = f"reading, {name}, {1 / seconds[name]:,.0f} ECGs/s per core"
         ratio = seconds["theirs"] / seconds[name]
         print(line(title, ratio, seconds[name], seconds["theirs"], "npy, decimate, k-means per item"), flush=True)
 
 
-def per_record(work: Callable[[], int], cores: int, runs: int) -> list[float]:
-    """Core seconds per recording of some runs, after one that warms up."""
-    work()
+def per_record(batches: Callable[[], Iterator[Any]], cores: int, batch: int, runs: int) -> list[float]:
+    """Core seconds per recording of some runs, in each from a third of the way on: by then all processes are there."""
     found = []
     for _ in range(runs):
-        began = time.perf_counter()
-        records = work()
-        found.append((time.perf_counter() - began) * cores / records)
+        times = [time.perf_counter() for _ in batches()]
+        first = len(times) // 3
+        found.append((times[-1] - times[first]) * cores / ((len(times) - 1 - first) * batch))
     return found
 
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from hubert_ecg.ecg.simulate import simulate_condition
 from hubert_ecg.errors import RecordingError
 from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
 from hubert_ecg.predictor import CropConfig, Prediction, Predictor
-from hubert_ecg.storage import tables
+from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
 from hubert_ecg.storage.checkpoint import CheckpointInfo
 from hubert_ecg.training.batches import to_batch
@@ -63,7 +62,7 @@ def classification(task: str, labels: tuple[str, ...]) -> Classification:
 def test_tables_differ_where_nothing_was_recorded_and_batches_do_not(
     waveforms: Manifest, rubbish: Manifest, codes: Manifest
 ) -> None:
-    a, b = (tables.list_rows(pq.read_table(w.part(0))["counts"])[1] for w in (waveforms, rubbish))
+    a, b = (tables.list_rows(files.read_table(w.part(0))["counts"])[1] for w in (waveforms, rubbish))
     assert (a != b).any()
     targets = CodeTargets(codes=codes, codebooks=("a", "b"), num_tokens=TOKENS)
     clean, other = (batch_of(w, targets) for w in (waveforms, rubbish))
@@ -177,7 +176,7 @@ def test_predictions_do_not_depend_on_what_is_in_the_padding(waveforms: Manifest
     info = CheckpointInfo(kind="classifier", preprocessing=PREPROCESS.to_dict(), task="multi_class", label_names=labels)
     predictor = Predictor(classification("multi_class", labels).model, info, crops=CropConfig(num_crops=2))
     found = []
-    for table in (pq.read_table(w.part(0)) for w in (waveforms, rubbish)):
+    for table in (files.read_table(w.part(0)) for w in (waveforms, rubbish)):
         counts = [row.reshape(12, -1) for row in tables.list_rows(table["counts"])]
         found.append(predictor.probabilities(counts, list(VALID), spans_of(table["attended_s"])))
     np.testing.assert_array_equal(found[0], found[1])
