@@ -47,7 +47,7 @@ class AbstentionConfig:
             known = spread[np.isfinite(spread).all(axis=1)]
             if len(known) == 0:
                 raise ConfigError(
-                    "--abstention.spread_share: wanted recordings of several crops, got none; raise --num_crops"
+                    "--abstention.spread_share: wanted recordings of several crops, got none; raise --crops.num_crops"
                 )
             ordered = np.sort(known, axis=0)
             ranks = np.stack([np.searchsorted(o, k, side="left") for o, k in zip(ordered.T, known.T, strict=True)])
@@ -82,14 +82,13 @@ class CalibrateConfig:
     """Decisions on calibrated probabilities: max_f1, sensitivity=0.9, specificity=0.95 (required at least)."""
     abstention: AbstentionConfig = field(default_factory=AbstentionConfig)
     """When predictions are withheld."""
-    num_crops: int = 3
-    """Crops per recording, as they are to be when the classifier is used: calibration is that of their mean."""
+    crops: CropConfig = field(default_factory=CropConfig)
+    """Crops of a recording, as they are to be when the classifier is used: calibration is that of their mean."""
     workers: int = 0
     """Actors; 0 takes one per CPU, or one per GPU where there are GPUs."""
 
     def __post_init__(self) -> None:
         ThresholdRule.parse(self.thresholds)
-        CropConfig(num_crops=self.num_crops)
         if self.split != "val" and not self.force_split:
             reason = (
                 "the classifier is too sure of what it was trained on"
@@ -120,14 +119,13 @@ def calibrate(config: CalibrateConfig) -> Manifest:
         "method": config.method,
         "thresholds": config.thresholds,
         "abstention": asdict(config.abstention),
-        "num_crops": config.num_crops,
+        "crops": asdict(config.crops),
     }
     output = begin(config.output, verb="calibrate", config=described, inputs=setting.inputs)
     if isinstance(output, Manifest):
         return output
     model, info = load_checkpoint(files.absolute(config.checkpoint), expect="classifier")
-    crops = CropConfig(num_crops=config.num_crops)
-    predict_rows(output, setting, config.checkpoint, crops, config.split, config.tag, config.workers)
+    predict_rows(output, setting, config.checkpoint, config.crops, config.split, config.tag, config.workers)
     parts = setting.waveforms.parts
     predictions = Predictions.read(output.directory, parts, question)
     made, facts = _fit(config, info, predictions, spread_of(output.directory, parts, question), setting)
@@ -178,7 +176,7 @@ def _fit(
         "tag": config.tag,
         "method": config.method,
         "thresholds": config.thresholds,
-        "num_crops": config.num_crops,
+        "num_crops": config.crops.num_crops,
     }
     made = replace(
         info,

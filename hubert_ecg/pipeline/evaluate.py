@@ -1,7 +1,7 @@
 """evaluate: a classifier's probabilities on one split, and how good they are."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from hubert_ecg.datasets.label_map import SHIPPED, JudgedLabel, LabelMap, shipped_text
@@ -48,12 +48,8 @@ class EvaluateConfig:
     that comes with the package: ptbxl_conditions_to_snomed, ptbxl_superclass_to_snomed."""
     tag: str | None = None
     """Judge only on recordings that carry this tag (PTB-XL's `sample` column, say)."""
-    num_crops: int = 3
-    """Crops of 5 s per recording whose probabilities become one (test-time augmentation)."""
-    crop_placement: Literal["spread", "random"] = "spread"
-    """Where the crops lie: evenly spread, or drawn at random for each recording."""
-    crop_mean: Literal["mean", "max"] = "mean"
-    """What becomes of the crops' probabilities."""
+    crops: CropConfig = field(default_factory=CropConfig)
+    """Which crops of a recording are looked at, and how their probabilities become one (test-time augmentation)."""
     challenge_weights: str | None = None
     """The official weights.csv of the PhysioNet/CinC Challenge 2020 or 2021: adds its score."""
     normal_class: str = SINUS_RHYTHM
@@ -61,23 +57,13 @@ class EvaluateConfig:
     bootstrap_draws: int = 1000
     """Resamplings of patients behind each confidence interval."""
     seed: int = 0
-    """Seed of the resamplings and of random crops."""
+    """Seed of the resamplings."""
     workers: int = 0
     """Actors; 0 takes one per CPU, or one per GPU where there are GPUs."""
 
     def __post_init__(self) -> None:
-        if self.num_crops < 1 or self.bootstrap_draws < 100:
-            raise ConfigError(
-                f"wanted --num_crops of at least 1 and --bootstrap_draws of at least 100, "
-                f"got {self.num_crops} and {self.bootstrap_draws}"
-            )
-
-    @property
-    def crops(self) -> CropConfig:
-        """How a recording is looked at."""
-        return CropConfig(
-            num_crops=self.num_crops, placement=self.crop_placement, reduce=self.crop_mean, seed=self.seed
-        )
+        if self.bootstrap_draws < 100:
+            raise ConfigError(f"wanted --bootstrap_draws of at least 100, got {self.bootstrap_draws}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +87,7 @@ def evaluate(config: EvaluateConfig) -> Manifest:
         "split": config.split,
         "label_set": question.label_set,
         "tag": config.tag,
-        "num_crops": config.num_crops,
-        "crop_placement": config.crop_placement,
-        "crop_mean": config.crop_mean,
+        "crops": asdict(config.crops),
         "normal_class": config.normal_class if setting.weights else None,
         "bootstrap_draws": config.bootstrap_draws,
         "seed": config.seed,

@@ -22,7 +22,7 @@ from hubert_ecg.pipeline.compare import COMPARISON, CompareConfig, compare
 from hubert_ecg.pipeline.evaluate import METRICS, PAGE, EvaluateConfig, evaluate
 from hubert_ecg.pipeline.inspect import inspect
 from hubert_ecg.pipeline.prepare import PrepareConfig, prepare
-from hubert_ecg.predictor import Predictor
+from hubert_ecg.predictor import CropConfig, Predictor
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.storage.checkpoint import load_checkpoint, load_info, save_checkpoint
@@ -225,13 +225,17 @@ def test_other_recordings_are_refused_by_name(stages: Stages, tmp_path: Path) ->
 
 def test_random_crops_and_their_maximum(stages: Stages, tmp_path: Path) -> None:
     config = EvaluateConfig(
-        waveforms=stages["w"], checkpoint=stages["m"], output=str(tmp_path / "e"), crop_mean="max", bootstrap_draws=100
+        waveforms=stages["w"],
+        checkpoint=stages["m"],
+        output=str(tmp_path / "e"),
+        crops=CropConfig(reduce="max"),
+        bootstrap_draws=100,
     )
     evaluate(config)
     rows, mean = stored(str(tmp_path / "e")), stored(stages["e1"])
     assert (array(rows, "probability") >= array(mean, "probability") - 1e-6).all()
     assert (array(rows, "probability") > array(mean, "probability")).any()
-    evaluate(replace(config, output=str(tmp_path / "r"), crop_mean="mean", crop_placement="random"))
+    evaluate(replace(config, output=str(tmp_path / "r"), crops=CropConfig(placement="random")))
     assert not np.allclose(array(stored(str(tmp_path / "r")), "probability"), array(mean, "probability"))
 
 

@@ -150,6 +150,7 @@ def test_precision_and_recomputation_change_the_loss_by_rounding_only(waveforms:
     assert torch.cosine_similarity(rounded[1].flatten(), plain[1].flatten(), dim=0) > 0.99
 
 
+@pytest.mark.slow
 def test_a_share_of_the_labels_is_trained_on_and_stated(ray_cluster: None, waveforms: Manifest, tmp_path: Path) -> None:
     settings = {"label_set": "classes", "steps": 1, "batch_size": 2, "train_fraction": 0.4}
     made = finetune(FinetuneConfig(waveforms=waveforms.directory, output=str(tmp_path / "m"), **settings))

@@ -56,8 +56,19 @@ def rows_of(output: StageOutput, parts: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("holds_model", [False, True])
-@pytest.mark.parametrize(("many", "workers"), [(False, 0), (False, 1), (True, 0), (True, 1)])
+@pytest.mark.parametrize(
+    ("many", "holds_model", "workers"),
+    [
+        (False, False, 0),
+        (True, True, 1),
+        pytest.param(False, False, 1, marks=pytest.mark.slow),
+        pytest.param(False, True, 0, marks=pytest.mark.slow),
+        pytest.param(False, True, 1, marks=pytest.mark.slow),
+        (True, False, 0),
+        pytest.param(True, False, 1, marks=pytest.mark.slow),
+        (True, True, 0),
+    ],
+)
 def test_each_shard_is_done_once_by_processes_that_keep_what_they_built(
     tmp_path: Path, many: bool, holds_model: bool, workers: int
 ) -> None:

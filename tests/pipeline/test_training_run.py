@@ -75,6 +75,7 @@ def test_a_user_error_in_a_worker_is_not_tried_again(ray_cluster: None, waveform
     assert (tmp_path / "notes").read_text() == "started\n"
 
 
+@pytest.mark.slow
 def test_padded_recordings_are_pretrained_on(ray_cluster: None, waveforms: Manifest, tmp_path: Path) -> None:
     codes = write_codes(tmp_path / "l", waveforms)
     output = str(tmp_path / "c")
