@@ -333,7 +333,8 @@ def run_sweep(
             callbacks=[recorder],
             stop=limits,
             failure_config=tune.FailureConfig(max_failures=0),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if sweep.exchange else None),
+            # Tune copies a checkpoint where a population exchanges them; a trial that has ended keeps its own.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if sweep.exchange else None, checkpoint_at_end=False),
         ),
     )
     tuner.fit()

@@ -52,7 +52,7 @@ def write_waveforms(
             "labels.classes": pa.array(classes, pa.list_(pa.string())),
             "labels.age": pa.array(AGES, pa.list_(pa.float32())),
         }
-        write_part(output.directory, part, pa.table(columns))
+        write_part(output.directory, part, pa.table(columns), splits={splits[part]: ROWS})
     label_sets = [
         LabelSet(name="classes", labels=("AFIB", "CRBBB", "NORM"), task="multi_class"),
         LabelSet(name="age", labels=("age",), task="regression"),
