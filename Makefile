@@ -4,11 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: demo test acceptance lint clean help
+HOST ?= 127.0.0.1
+CHECKPOINT ?= runs/demo/classifier
+SERVE_FLAGS ?=
+
+.PHONY: demo test acceptance lint install serve clean help
 help:
 	@echo "make demo        install into .venv and run the whole pipeline on simulated ECGs (output: $(RUN))"
 	@echo "make test        lint, types and the fast tests"
 	@echo "make acceptance  the slow tests: kills, full recordings (minutes to an hour)"
+	@echo "make install     what running needs, without the tools of development"
+	@echo "make serve       the HTTP service on port 8000 (CHECKPOINT=$(CHECKPOINT) HOST=$(HOST))"
 	@echo "make clean       remove .venv and the demo's output"
 
 # The stamp is newer than what decides what is installed, so that set-up happens once and again when that changes.
@@ -25,6 +31,16 @@ test: $(VENV)/.installed lint
 
 acceptance: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow --timeout 3600 --durations 0 -s
+
+# Without the tools of development: for containers, and for machines that only serve.
+install:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -c constraints.txt -e .
+
+# exec: so that the signals that end the service reach it.
+serve:
+	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
+	exec $(BIN)/python -m serve --checkpoint $(CHECKPOINT) --host $(HOST) $(SERVE_FLAGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -41,6 +41,7 @@ import pyarrow as pa
 from benchmarks.report import machine
 from hubert_ecg.evaluation.metrics import auroc_per_label
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
+from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.pipeline.evaluate import EvaluateConfig, evaluate
 from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
 from hubert_ecg.pipeline.training_run import WorkersConfig
@@ -48,7 +49,6 @@ from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, code_version, open_artifact
 from hubert_ecg.training.examples import select_rows
 from hubert_ecg.training.optimiser import OptimiserConfig
-from jobs.cli import guarded, set_up_logging
 from jobs.recipe import read_recipe, run_stages
 
 RECIPE = Path("jobs/configs/ptbxl_two_iterations.yaml")

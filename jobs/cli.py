@@ -1,26 +1,20 @@
 """The command line of every job: settings from flags and YAML, one-line errors, exit codes, and the next command."""
 
-import logging
 import re
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from hubert_ecg.errors import ConfigError, StoppedError
+from hubert_ecg.errors import ConfigError
+from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.pipeline.search_settings import nearest
-from hubert_ecg.pipeline.user_errors import user_error
 from hubert_ecg.storage.artifact import Manifest
 
 # --help shows the docstring under each field of a settings dataclass.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
-
-EXIT_DONE, EXIT_BUG, EXIT_USER = 0, 1, 2
-EXIT_STOPPED = 143
-"""As shells say of a process that SIGTERM has ended."""
 
 
 def parse(verb: str, config_class: type, arguments: list[str] | None = None) -> Any:
@@ -59,26 +53,6 @@ def run_job(
     sys.exit(guarded(lambda: _run(parse(verb, config_class), verb, stage, next_command)))
 
 
-def guarded(work: Callable[[], None]) -> int:
-    """Exit code of some work: 0, or after one line 2 for an error that the user can fix and 143 for a run that was
-    asked to stop. Bugs keep their traceback."""
-    try:
-        work()
-    except Exception as error:
-        cause = user_error(error)
-        if cause is None:
-            raise
-        if isinstance(cause, StoppedError):
-            print(f"stopped: {' '.join(str(cause).split())}", file=sys.stderr)
-            return EXIT_STOPPED
-        print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
-        return EXIT_USER
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the finished shards or the last checkpoint", file=sys.stderr)
-        return 130
-    return EXIT_DONE
-
-
 def _run(config: Any, verb: str, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]) -> None:
     from hubert_ecg.storage import files
     from hubert_ecg.storage.artifact import MANIFEST
@@ -91,12 +65,3 @@ def _run(config: Any, verb: str, stage: Callable[[Any], Manifest], next_command:
     else:
         print(f"{verb}: done in {time.monotonic() - began:.0f} s")
     print(f"{verb}: output {manifest.directory} (fingerprint {manifest.fingerprint}); next: {next_command(config)}")
-
-
-def set_up_logging() -> None:
-    """Progress lines to stderr, without the noise of libraries."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for name in ("ray", "jax", "numba", "matplotlib", "fsspec"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Ray Data's own settings object warns of its deprecated fields whenever it is made.
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ray\..*")

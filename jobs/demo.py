@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.storage import files
-from jobs.cli import guarded, parse, set_up_logging
+from jobs.cli import parse
 from jobs.recipe import read_recipe, run_stages
 
 RECIPE = Path(__file__).with_name("configs") / "demo.yaml"

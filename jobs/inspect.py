@@ -3,8 +3,8 @@
 import argparse
 import sys
 
+from hubert_ecg.pipeline.commands import guarded
 from hubert_ecg.pipeline.inspect import inspect
-from jobs.cli import guarded
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m jobs.inspect", description="Explain any output directory.")

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from hubert_ecg.errors import ConfigError
-from jobs.cli import guarded, parse, set_up_logging
+from hubert_ecg.pipeline.commands import guarded, set_up_logging
+from jobs.cli import parse
 
 Stage = tuple[str, list[str]]
 """A verb and its arguments."""

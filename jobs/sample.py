@@ -9,7 +9,8 @@ import numpy as np
 
 from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition
 from hubert_ecg.errors import ConfigError
-from jobs.cli import guarded, parse, set_up_logging
+from hubert_ecg.pipeline.commands import guarded, set_up_logging
+from jobs.cli import parse
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ import pytest
 
 from hubert_ecg.errors import ConfigError, HubertEcgError, InputError
 from hubert_ecg.pipeline.cluster import ClusterConfig
+from hubert_ecg.pipeline.commands import EXIT_DONE, EXIT_USER, guarded
 from hubert_ecg.pipeline.prepare import PrepareConfig
-from jobs.cli import EXIT_DONE, EXIT_USER, guarded, parse
+from jobs.cli import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["prepare", "dump", "cluster", "label", "pretrain", "finetune", "evaluate"]

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from hubert_ecg.pipeline.commands import EXIT_USER
 from hubert_ecg.pipeline.evaluate import METRICS
 from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
 from hubert_ecg.pipeline.inspect import inspect
@@ -22,7 +23,7 @@ from hubert_ecg.pipeline.search_records import load_records
 from hubert_ecg.pipeline.tune import TuneConfig, tune
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.storage.checkpoint import load_checkpoint
-from jobs.cli import EXIT_USER, parse
+from jobs.cli import parse
 from tests.training.padded import write_waveforms
 
 ROOT = Path(__file__).resolve().parents[2]

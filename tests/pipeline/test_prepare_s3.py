@@ -51,7 +51,7 @@ def test_from_s3_to_s3_as_from_folder_to_folder(s3_bucket: str, folder: Path, tm
     for path in folder.rglob("*.*"):
         client.upload_file(str(path), s3_bucket.removeprefix("s3://"), f"raw/{path.relative_to(folder)}")
     script = (
-        "from jobs.cli import guarded, set_up_logging; import sys\n"
+        "from hubert_ecg.pipeline.commands import guarded, set_up_logging; import sys\n"
         "from hubert_ecg.pipeline.prepare import PrepareConfig, prepare\n"
         "set_up_logging()\n"
         "for archive, output in zip(sys.argv[1::2], sys.argv[2::2]):\n"

@@ -1,0 +1,170 @@
+"""`python -m serve`: the service on this machine, from a settings file and flags, until it is told to end.
+
+SIGTERM or Ctrl-C finish what was accepted and end. SIGHUP reads the settings again and rolls over to them: new
+processes start and load before the old ones, which finish what they have, go.
+"""
+
+import argparse
+import ipaddress
+import logging
+import os
+import queue
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from hubert_ecg.errors import ConfigError, HubertEcgError
+from hubert_ecg.pipeline.commands import guarded, set_up_logging
+from hubert_ecg.pipeline.ray_cluster import start_ray
+from serve.catalogue import Catalogue
+from serve.keys import KeyRing
+from serve.settings import ServiceSettings
+
+log = logging.getLogger("serve")
+
+CONFIG = Path(__file__).with_name("config.yaml")
+APPLICATION = "hubert-ecg"
+RAY_SETTINGS = {
+    # Somebody waits for an answer: no lower priority than other work of this machine, as Ray's workers have.
+    "RAY_worker_niceness": "0",
+    # A busy machine takes longer to start a process than Serve gives its proxy, three times 5 s.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+}
+"""For a Ray that is started here; one that runs already has its own."""
+_DRAIN_S = 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Start, say where, and stay until a signal says otherwise."""
+    flags = _flags(arguments)
+    config = read_config(flags.config)
+    settings = settings_of(config, flags.checkpoint, flags.set)
+    http = config.get("http_options") or {}
+    host, port = flags.host or http.get("host", "127.0.0.1"), flags.port or http.get("port", 8000)
+    warn_if_exposed(host, settings)
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: signals.put(received))
+    start({**http, "host": host, "port": port}, settings)
+    deploy(settings)
+    print(f"serving {', '.join(settings.checkpoints)} at http://{host}:{port} (documentation: /docs)", flush=True)
+    while signals.get() == signal.SIGHUP:
+        _roll_over(flags)
+    stop()
+
+
+def _roll_over(flags: argparse.Namespace) -> None:
+    """Deploy what the settings file says now; what cannot be deployed leaves the service as it is."""
+    try:
+        settings = settings_of(read_config(flags.config), flags.checkpoint, flags.set)
+        deploy(settings)
+    except (HubertEcgError, RuntimeError) as error:
+        log.error("settings not taken over, the service goes on as it was: %s", error)
+    else:
+        print(f"serving {', '.join(settings.checkpoints)} (rolled over)", flush=True)
+
+
+def start(http_options: Mapping[str, Any], settings: ServiceSettings) -> None:
+    """Look at the checkpoints, then start Ray where there is none, and Serve on it."""
+    Catalogue(settings.checkpoints)
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    start_ray()
+    from ray import serve
+
+    serve.start(http_options=dict(http_options), proxy_location="HeadOnly", logging_config={"enable_access_log": False})
+
+
+def deploy(settings: ServiceSettings) -> None:
+    """Start the application, or take the place of the one that runs; returns when it answers."""
+    from ray import serve
+
+    from serve.app import build_app
+
+    serve.run(build_app(settings), name=APPLICATION, route_prefix="/")
+
+
+def stop() -> None:
+    """Refuse what is new, finish what was accepted, end."""
+    import ray
+    from ray import serve
+
+    log.info("ending: finishing what was accepted")
+    try:
+        serve.get_app_handle(APPLICATION).drain.remote().result(timeout_s=_DRAIN_S)
+    except TimeoutError:
+        log.warning("some requests took longer than %.0f s and are given up", _DRAIN_S)
+    serve.shutdown()
+    ray.shutdown()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A file in the form of `serve deploy`, with one application. Raises ConfigError for anything else."""
+    try:
+        content = yaml.safe_load(path.read_text())
+        content["applications"][0]["args"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError, IndexError) as error:
+        raise ConfigError(
+            f"{path}: wanted a Serve configuration with an application and its args, got {type(error).__name__} "
+            f"{error}; see serve/config.yaml"
+        ) from error
+    return dict(content)
+
+
+def settings_of(config: Mapping[str, Any], checkpoints: Sequence[str], changes: Sequence[str]) -> ServiceSettings:
+    """The application's arguments, with what was given on the command line. Raises ConfigError."""
+    values = dict(config["applications"][0]["args"])
+    if checkpoints:
+        pairs = [each.split("=", 1) if "=" in each else [Path(each).name, each] for each in checkpoints]
+        values["checkpoints"] = {name: place for name, place in pairs}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: wanted name=value, got {change}")
+        values[name] = yaml.safe_load(text)
+    try:
+        return ServiceSettings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{name or 'settings'}: {first['msg']}; see serve/settings.py for all settings") from error
+
+
+def warn_if_exposed(host: str, settings: ServiceSettings) -> None:
+    """Say so when others can reach the service and anybody may call it."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and not KeyRing.of(settings.key_hashes).hashes:
+        log.warning(
+            "WARNING: the service listens on %s without keys: whoever reaches it can use it. Set key_hashes "
+            "(python -m serve.keys NAME) or listen on 127.0.0.1, and put a proxy with TLS in front",
+            host,
+        )
+
+
+def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serve", description="Serve classifiers over HTTP.")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="settings, in the form of `serve deploy`")
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="a classifier to serve, instead of those of the settings; may be given several times",
+    )
+    parser.add_argument("--host", help="address to listen on; 127.0.0.1 is reached from this machine only")
+    parser.add_argument("--port", type=int, help="port to listen on")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of ServiceSettings")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    set_up_logging()
+    sys.exit(guarded(main))

@@ -1,0 +1,70 @@
+"""The service as a Ray Serve application: `serve run serve.app:build_app checkpoints=...`, or `python -m serve`."""
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from serve.api import make_api
+from serve.catalogue import Catalogue
+from serve.ingress import Ingress
+from serve.model import Models
+from serve.settings import ServiceSettings
+
+DRAIN_S = 30.0
+"""How long a process that is to end finishes what it has begun."""
+QUIET = {"enable_access_log": False}
+"""Requests are counted, not logged one by one."""
+
+
+def build_app(settings: ServiceSettings) -> Application:
+    """The application: one ingress process in front of the model's replicas.
+
+    Raises CheckpointError here, before anything starts, for a checkpoint that cannot be served.
+    """
+    Catalogue(settings.checkpoints)
+    models = _deployment(Models, settings).bind(
+        settings.checkpoints,
+        num_crops=settings.num_crops,
+        threads=settings.threads_per_replica or max(1, round(settings.cpus_per_replica)),
+        max_batch_size=settings.max_batch_size,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+    )
+    front = serve.deployment(serve.ingress(make_api(settings))(Ingress))
+    options: dict[str, Any] = {
+        "name": "Ingress",
+        # One process counts who waits, limits rates and holds the metrics. It computes little: see benchmarks/serve.py.
+        "num_replicas": 1,
+        "ray_actor_options": {"num_cpus": 0},
+        "max_ongoing_requests": 2 * settings.max_waiting + 64,
+        "graceful_shutdown_timeout_s": DRAIN_S,
+        "max_surge_percent": 100,
+        "logging_config": QUIET,
+    }
+    return front.options(**options).bind(models, settings)
+
+
+def _deployment(kind: type, settings: ServiceSettings) -> Any:
+    """The model's deployment: batches, replicas by load, and a queue that ends."""
+    scaling: dict[str, Any] = {"num_replicas": settings.min_replicas}
+    if settings.max_replicas > settings.min_replicas:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": settings.min_replicas,
+                "max_replicas": settings.max_replicas,
+                "target_ongoing_requests": settings.max_batch_size,
+            }
+        }
+    return serve.deployment(kind).options(
+        name="Models",
+        ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
+        max_ongoing_requests=2 * settings.max_batch_size,
+        max_queued_requests=settings.max_waiting,
+        user_config={},
+        graceful_shutdown_timeout_s=DRAIN_S,
+        health_check_period_s=2,
+        health_check_timeout_s=10,
+        max_surge_percent=100,
+        logging_config=QUIET,
+        **scaling,
+    )

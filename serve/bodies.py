@@ -1,0 +1,188 @@
+"""From a request's body to recordings: JSON numbers, a raw .npy, or uploaded files of any format that is read."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hubert_ecg.ecg.leads import STANDARD_LEADS
+from hubert_ecg.ecg.recording import Recording
+from hubert_ecg.errors import ConfigError, HubertEcgError, RecordingError
+from hubert_ecg.formats import ReadOptions, detect_format, read_recordings
+from hubert_ecg.formats.amplitude import to_mv, with_checked_amplitude
+from hubert_ecg.formats.detect import header_path
+from serve.problems import Refusal, of_recording
+from serve.schemas import RecordingIn
+
+MEMORY_FOLDER = "/dev/shm"
+"""Uploads are laid here for the readers, which take paths: it is memory, so that no patient's data reach a disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """One recording of a request, and what its sender says of the patient."""
+
+    recording: Recording
+    place: str
+    """Where in the request it stands, for messages."""
+    is_file: bool = False
+    paced: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a request may hold."""
+
+    max_recordings: int
+    max_duration_s: float
+    max_bytes: int
+    """A file may unpack to."""
+
+
+def from_json(recordings: Sequence[RecordingIn], *, single: bool, limits: Limits) -> list[Received]:
+    """Recordings given as numbers; `single` says whether the field is `recording` or `recordings`."""
+    _check_count(len(recordings), "recording" if single else "recordings", limits)
+    received = []
+    for index, given in enumerate(recordings):
+        place = "recording" if single else f"recordings.{index}"
+        try:
+            recording = _of_numbers(given)
+        except HubertEcgError as error:
+            raise of_recording(error, place=place, index=index) from error
+        received.append(Received(recording=recording, place=place, paced=given.paced))
+    return _checked(received, limits)
+
+
+def from_npy(data: bytes, options: ReadOptions, *, paced: bool, limits: Limits) -> list[Received]:
+    """A raw .npy: (12, samples), (samples, 12) or a batch of these."""
+    if not data.startswith(b"\x93NUMPY"):
+        raise Refusal(422, "unreadable", "body: wanted a .npy file, got something else", field="body")
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        path = Path(folder, "body.npy")
+        path.write_bytes(data)
+        return _checked(_read(str(path), "body", options, limits, paced=paced), limits)
+
+
+def from_files(
+    files: Sequence[tuple[str, bytes]], options: ReadOptions, *, paced: bool, limits: Limits
+) -> list[Received]:
+    """Uploaded files, (name, content) each, of any format; the files of a WFDB record come together."""
+    if not files:
+        raise Refusal(422, "missing file", "files: wanted at least one file, got none", field="files")
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        names = [_safe_name(name, place) for place, (name, _) in enumerate(files)]
+        if len(set(names)) < len(names):
+            raise Refusal(422, "duplicate file", "files: wanted files of different names, got one twice", field="files")
+        for name, (_, content) in zip(names, files, strict=True):
+            Path(folder, name).write_bytes(content)
+        received: list[Received] = []
+        for place, name in enumerate(names):
+            path = os.path.join(folder, name)
+            if not _belongs_to_another(path):
+                received += _read(path, f"files.{place}", options, limits, paced=paced)
+                _check_count(len(received), "files", limits)
+        return _checked(received, limits)
+
+
+def options_of(sampling_rate_hz: float | None, units: str, leads: Sequence[str] | None, limits: Limits) -> ReadOptions:
+    """What the sender says of files that do not say it themselves."""
+    try:
+        return ReadOptions(
+            sampling_rate_hz=sampling_rate_hz,
+            units=units,  # type: ignore[arg-type]  # checked by ReadOptions
+            lead_names=tuple(leads) if leads else None,
+            max_bytes=limits.max_bytes,
+        )
+    except ConfigError as error:
+        raise Refusal(422, "invalid field", str(error), field=str(error).split(":", 1)[0]) from error
+
+
+def _of_numbers(given: RecordingIn) -> Recording:
+    lengths = {len(row) for row in given.samples}
+    if len(lengths) > 1:
+        raise RecordingError(
+            "wrong shape", f"wanted rows of one length, got rows of {min(lengths)} to {max(lengths)} samples"
+        )
+    leads = tuple(given.leads) if given.leads is not None else STANDARD_LEADS
+    if len(leads) != len(given.samples):
+        wanted = "as many rows as names in leads" if given.leads is not None else "12 rows, or names in leads"
+        raise RecordingError("missing leads", f"wanted {wanted}, got {len(given.samples)} rows and {len(leads)} names")
+    samples, findings = to_mv(np.array(given.samples, np.float32), given.units)
+    return with_checked_amplitude(
+        Recording(
+            samples=samples,
+            sampling_rate_hz=given.sampling_rate_hz,
+            lead_names=leads,
+            age_years=given.age_years,
+            sex=given.sex,
+            findings=findings,
+        )
+    )
+
+
+def _read(path: str, place: str, options: ReadOptions, limits: Limits, *, paced: bool) -> list[Received]:
+    try:
+        found = read_recordings(path, options=options)
+    except HubertEcgError as error:
+        raise _without_path(of_recording(error, place=place, is_file=True), path, place) from error
+    _check_count(len(found), place, limits)
+    # Ids are numbers: those of the file may name a person.
+    return [
+        Received(recording=replace(recording, record_id="", patient_id=None), place=place, is_file=True, paced=paced)
+        for recording in found
+    ]
+
+
+def _without_path(refusal: Refusal, path: str, place: str) -> Refusal:
+    """Messages of readers name the file by its path; the sender knows it as `files.0`."""
+    message = refusal.problem.message.replace(path, place).replace(f"{os.path.dirname(path)}/", "")
+    refusal.problem.message = message
+    return refusal
+
+
+def _belongs_to_another(path: str) -> bool:
+    """Whether a file holds the signals of a WFDB record whose header was uploaded as well."""
+    try:
+        header = header_path(path)
+        return header != path and detect_format(path) == "wfdb" and os.path.isfile(header)
+    except RecordingError:
+        return False  # it is no known format; reading it says so
+
+
+def _checked(received: list[Received], limits: Limits) -> list[Received]:
+    for index, each in enumerate(received):
+        if each.recording.duration_s > limits.max_duration_s:
+            raise Refusal(
+                413,
+                "too long",
+                f"{each.place}: wanted at most {limits.max_duration_s:g} s, got {each.recording.duration_s:.0f} s; "
+                "send a part of it",
+                field=f"{each.place}.samples",
+                recording=index,
+            )
+    return received
+
+
+def _check_count(count: int, field: str, limits: Limits) -> None:
+    if count > limits.max_recordings:
+        raise Refusal(
+            413,
+            "too many recordings",
+            f"{field}: wanted at most {limits.max_recordings} recordings at once, got {count}; send several requests",
+            field=field,
+        )
+
+
+def _safe_name(name: str, place: int) -> str:
+    """The last part of an upload's name: headers of WFDB name their signal files by it."""
+    base = os.path.basename(name.replace("\\", "/")).strip()
+    if base in ("", ".", "..") or "\0" in base or len(base.encode()) > 200:
+        raise Refusal(422, "bad file name", "files: wanted a plain file name", field=f"files.{place}")
+    return base
+
+
+def _memory() -> str | None:
+    return MEMORY_FOLDER if os.path.isdir(MEMORY_FOLDER) and os.access(MEMORY_FOLDER, os.W_OK) else None
