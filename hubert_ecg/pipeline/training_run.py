@@ -322,7 +322,10 @@ def _train_on_rank(job: TrainingJob, run: _Run) -> None:
             state = load_state(kept, optimiser, learner.parts)
             log.info("going on after step %d", state.step)
     if of_other_run:  # Its scores are not this run's, and its best model is not among this run's checkpoints.
+        last_loss = [row["train_loss"] for row in state.history[-1:] if "train_loss" in row]
         state = TrainerState(step=state.step)
+        if is_over(state, job.loop):  # Nothing is left to train: its last loss is this run's too.
+            state.loss_sum, state.loss_steps = sum(last_loss), len(last_loss)
     watchdog = Watchdog(job.workers.hang_timeout_s)
     batches = _batches(job.reader, job.plan, job, device, state.step, job.loop.steps)
     validation = _Validation(job, device, watchdog)

@@ -77,6 +77,10 @@ def train(
     """
     progress = Progress(config.steps)
     learner.module.train()
+    if is_over(state, config) and not state.history:  # It begins from another run's model that is finished.
+        _validate(learner, state, config, validate, observer)
+        with learner.averaged():
+            observer.save(state, state.history[-1]["score"])
     while not is_over(state, config):
         began = time.monotonic()
         batch = next(batches)
@@ -121,7 +125,8 @@ def _validate(
     """Put a validation into the state; True when it is better than those before."""
     learner.module.eval()
     with learner.averaged():
-        metrics = {"step": state.step, "train_loss": state.loss_sum / state.loss_steps} | validate()
+        trained = {"train_loss": state.loss_sum / state.loss_steps} if state.loss_steps else {}
+        metrics = {"step": state.step, **trained, **validate()}
     learner.module.train()
     state.loss_sum, state.loss_steps = 0.0, 0
     better = _note(state, metrics)

@@ -208,3 +208,13 @@ def test_the_state_of_another_model_is_refused(tmp_path: Path) -> None:
     other = make_optimiser(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), CONFIG)
     with pytest.raises(CheckpointError, match="begun with another model"):
         load_state(tmp_path, other)
+
+
+def test_a_finished_model_of_another_run_is_judged_and_kept() -> None:
+    run = Run(Toy(), steps=40)
+    run.state = TrainerState(step=40, loss_sum=0.5, loss_steps=1)
+    run.go(batches())
+    assert [(row["step"], row["train_loss"]) for row in run.state.history] == [(40, 0.5)]
+    assert run.saved == [(40, -run.distance())]
+    before = len(run.saved)
+    assert len(run.go(batches()).saved) == before  # and once only
