@@ -189,14 +189,15 @@ def test_trials_that_crash_or_run_out_of_memory_are_named_and_the_others_finish(
     waveforms: Manifest, tmp_path: Path
 ) -> None:
     what = {
-        "diverges": {"optimiser.lr": 1e30, "optimiser.clip_norm": 0.0},
-        "greedy": {"size": "small", "batch_size": 16384},
-        "killed": {"train_blocks": 1},
-        "good": {"train_blocks": 2},
-        "good too": {"train_blocks": 3},
+        "diverges": {"batch_size": 4, "optimiser.lr": 1e30, "optimiser.clip_norm": 0.0},
+        "greedy": {"batch_size": 16384, "size": "small"},
+        "killed": {"batch_size": 4, "train_blocks": 1},
+        "good": {"batch_size": 4, "train_blocks": 2},
+        "good too": {"batch_size": 4, "train_blocks": 3},
     }
     space = write_space(tmp_path, {"what": {"options": what}})
-    settings = SMALL | {"workers.max_failures": 0, "steps": 6}
+    settings = {name: value for name, value in SMALL.items() if name != "batch_size"}
+    settings |= {"workers.max_failures": 0, "steps": 6}
     command = job("tune", "--space", space, "--waveforms", waveforms.directory, "--settings", json.dumps(settings))
     command += ["--searcher", "grid", "--scheduler", "none", "--max_concurrent", "1", "--output", str(tmp_path / "t")]
     driver = subprocess.Popen(command, cwd=ROOT, preexec_fn=bounded)
