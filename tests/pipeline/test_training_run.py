@@ -53,6 +53,7 @@ class Unwilling(TrainingJob):
     def save(self, *_: Any) -> Any: ...
 
 
+@pytest.mark.slow
 def test_a_user_error_in_a_worker_is_not_tried_again(ray_cluster: None, waveforms: Manifest, tmp_path: Path) -> None:
     rows = tuple(np.arange(5) for _ in range(waveforms.parts))
     reader = ExampleReader(waveforms=waveforms, preprocess=PreprocessConfig(), targets=None, seed=0)
