@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -223,12 +224,11 @@ def await_worker_of(trial: Path, driver: subprocess.Popen) -> int:
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         assert driver.poll() is None, "the search ended before the trial could be disturbed"
-        record = json.loads((trial / "trial.json").read_text()) if (trial / "trial.json").exists() else {}
-        if record.get("state") == "running":
-            for pid, title in descendants(driver.pid):
-                if title.startswith("ray::RayTrainWorker"):
-                    return pid
-        time.sleep(0.2)
+        if (trial / "held.json").exists():  # Written when its workers are there; that of the trial before may be too.
+            workers = [pid for pid, title in descendants(driver.pid) if title.startswith("ray::RayTrainWorker")]
+            if workers:
+                return max(workers, key=lambda pid: psutil.Process(pid).create_time())
+        time.sleep(0.05)
     raise AssertionError(f"{trial} did not begin")
 
 
