@@ -6,8 +6,8 @@
 Reading: the other side is a torch Dataset that per item loads 12 x 5000 float64 samples at 500 Hz from an .npy file,
 takes 5 s of them, decimates their concatenation and has scikit-learn's k-means predict 93 tokens from 39 descriptors
 that lie ready in another .npy; in a DataLoader of one process. Ours reads the prepared tables, crops, looks the codes
-up and makes the tensors, alone in one process and through Ray Data; seconds are wall-clock times
-the cores in use, once processes have started.
+up and makes the tensors, alone in one process and through Ray Data; seconds are wall-clock times the cores in use, once
+processes have started.
 
 Running: the same module, plan and batches in the bare loop (no Ray, batches in memory beforehand) and in
 `jobs.pretrain` with one worker, in turn. Speeds are medians of the loops' own rows after the first ones; the share of
