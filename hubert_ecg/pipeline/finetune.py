@@ -26,6 +26,7 @@ from hubert_ecg.pipeline.fit_facts import (
     standard_scale,
 )
 from hubert_ecg.pipeline.prepare import label_sets_of
+from hubert_ecg.pipeline.resuming import open_resumed, resumed_input, take_over
 from hubert_ecg.pipeline.trackers import TrackersConfig
 from hubert_ecg.pipeline.training_run import (
     ALONE,
@@ -79,6 +80,9 @@ class FinetuneConfig:
     """Label set of W: `conditions`, `superclass`, ...; jobs.inspect W lists them."""
     checkpoint: str | None = None
     """Pre-trained checkpoint C; without it the model starts from random weights of the given size."""
+    resume: str | None = None
+    """A finished output of this very training, to go on with after its last step: give its settings, and more --steps
+    or --epochs. The learning rate goes on where the longer schedule has it."""
     size: Literal["tiny", "small", "base", "large"] = "tiny"
     """Model size when there is no checkpoint."""
     head: Literal["linear", "mlp", "label_embedding"] = "linear"
@@ -200,12 +204,15 @@ def finetune(config: FinetuneConfig, surroundings: Surroundings = ALONE) -> Mani
     config = with_absolute_checkpoint(config)
     inputs = Inputs.open(config)
     labels = _label_set(config, inputs.waveforms)
-    output = begin(config.output, verb="finetune", config=describe(config), inputs=inputs.fingerprints)
+    source = open_resumed(config, verb="finetune", inputs=inputs.fingerprints)
+    wanted = inputs.fingerprints | resumed_input(source)
+    output = begin(config.output, verb="finetune", config=describe(config), inputs=wanted)
     if isinstance(output, Manifest):
         return output
     job = make_job(config, inputs, labels)
     counts = job.provenance["counts"]
     log.info("finetune: %d training and %d validation recordings, %d labels", *counts.values(), len(labels.labels))
+    take_over(source, output.directory, keep=config.keep_checkpoints)
     outcome = run_training(job, output, surroundings)
     facts = {"label_set": config.label_set, "counts": counts, "train_fraction": config.train_fraction}
     return finish_training(output, outcome, facts=facts)

@@ -12,6 +12,7 @@ from hubert_ecg.clustering.quality import perplexity
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.models import HubertECG, model_config
 from hubert_ecg.models.dropouts import DropoutConfig
+from hubert_ecg.pipeline.resuming import open_resumed, resumed_input, take_over
 from hubert_ecg.pipeline.trackers import TrackersConfig
 from hubert_ecg.pipeline.training_run import (
     ALONE,
@@ -62,6 +63,9 @@ class PretrainConfig:
     """Directory to write the checkpoint C to."""
     checkpoint: str | None = None
     """Checkpoint of the iteration before, to start from; its heads are made anew. Without it: random weights."""
+    resume: str | None = None
+    """A finished output of this very training, to go on with after its last step: give its settings, and more --steps
+    or --epochs. The learning rate goes on where the longer schedule has it."""
     size: Literal["tiny", "small", "base", "large"] = "tiny"
     """Model size when there is no checkpoint."""
     keep_projections: bool = True
@@ -122,7 +126,9 @@ def pretrain(config: PretrainConfig, surroundings: Surroundings = ALONE) -> Mani
     inputs = Inputs.open(config)
     labels = open_codes(config.labels, inputs.waveforms, role="--labels")
     fingerprints = inputs.fingerprints | {"labels": labels.fingerprint}
-    output = begin(config.output, verb="pretrain", config=describe(config), inputs=fingerprints)
+    source = open_resumed(config, verb="pretrain", inputs=fingerprints)
+    wanted = fingerprints | resumed_input(source)
+    output = begin(config.output, verb="pretrain", config=describe(config), inputs=wanted)
     if isinstance(output, Manifest):
         return output
     selected = select_splits(inputs.waveforms, "recordings")
@@ -137,6 +143,7 @@ def pretrain(config: PretrainConfig, surroundings: Surroundings = ALONE) -> Mani
         num_tokens=targets.num_tokens,
         provenance={"inputs": fingerprints, "codebooks": books, "counts": counts},
     )
+    take_over(source, output.directory, keep=config.keep_checkpoints)
     outcome = run_training(job, output, surroundings)
     return finish_training(output, outcome, facts={"codebooks": books, "counts": counts})
 

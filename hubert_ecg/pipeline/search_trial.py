@@ -379,6 +379,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     found: list[BaseException] = []
     next_of: Callable[[BaseException], list[Any]] = lambda e: [  # noqa: E731
         *getattr(e, "worker_failures", {}).values(),
+        getattr(e, "controller_failure", None),
         getattr(e, "cause", None),
         e.__cause__,
     ]

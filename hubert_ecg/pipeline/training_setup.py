@@ -168,6 +168,6 @@ def check_checkpoints(interval: int, keep: int) -> None:
 
 def describe(config: Any) -> dict[str, Any]:
     """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
-    places = {"output", "waveforms", "labels", "checkpoint", "trackers", "run_name"}
+    places = {"output", "waveforms", "labels", "checkpoint", "resume", "trackers", "run_name"}
     left_out = places | {"workers", "checkpoint_interval", "keep_checkpoints"}
     return {name: value for name, value in asdict(config).items() if name not in left_out}

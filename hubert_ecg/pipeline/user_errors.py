@@ -14,7 +14,7 @@ def user_error(error: BaseException) -> HubertEcgError | None:
         if type(current).__module__ == HubertEcgError.__module__ and isinstance(current, HubertEcgError):
             return current
         seen.append(current)
-        causes = [getattr(current, "cause", None), current.__cause__, current.__context__]
+        causes = [getattr(current, name, None) for name in ("cause", "controller_failure", "__cause__", "__context__")]
         causes += getattr(current, "worker_failures", {}).values()
         waiting += [cause for cause in causes if isinstance(cause, BaseException) and cause not in seen]
     return None

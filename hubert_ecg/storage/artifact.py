@@ -197,25 +197,25 @@ def _refuse_other_run(wanted: StageOutput, found: dict[str, Any], relation: str)
     advice = "choose another --output, or delete the directory"
     if found["verb"] != wanted.verb:
         raise ArtifactError(f"{place} jobs.{found['verb']}, this is jobs.{wanted.verb}; {advice}")
-    differences = [
+    told = [
         f"{name}: there {_short(old)}, here {_short(new)}"
-        for name, old, new in _differences(found["config"], wanted.config)
+        for name, old, new in differences(found["config"], wanted.config)
     ]
-    differences += [
+    told += [
         f"input {name}: there {found['inputs'].get(name)}, here {wanted.inputs.get(name)}"
         for name in sorted(set(found["inputs"]) | set(wanted.inputs))
         if found["inputs"].get(name) != wanted.inputs.get(name)
     ]
-    if differences:
-        raise ArtifactError(f"{place} a run with other settings ({'; '.join(differences[:8])}); {advice}")
+    if told:
+        raise ArtifactError(f"{place} a run with other settings ({'; '.join(told[:8])}); {advice}")
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     """Dotted names of the leaves in which two nested dictionaries differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted(set(old) | set(new)):
-            found += _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+            found += differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
         return found
     return [] if old == new else [(name, old, new)]
 

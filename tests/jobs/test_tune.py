@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -216,7 +217,8 @@ def test_trials_that_crash_or_run_out_of_memory_are_named_and_the_others_finish(
     }
     assert "loss is" in rows["diverges"]["error"] or "norm is" in rows["diverges"]["error"]
     assert "memory" in rows["greedy"]["error"].lower()
-    assert "died" in rows["killed"]["error"]
+    # Where the worker dies before its group is complete, Ray says that instead.
+    assert re.search("died|worker actors failed to initialize", rows["killed"]["error"])
 
 
 def await_worker_of(trial: Path, driver: subprocess.Popen) -> int:

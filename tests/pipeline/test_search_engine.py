@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from ray.train import ControllerError
 
 from hubert_ecg.errors import ConfigError, TrainingError
 from hubert_ecg.pipeline.finetune import FinetuneConfig
@@ -223,6 +224,13 @@ def test_the_reason_of_a_failure_is_its_innermost_cause() -> None:
 
     assert reason(WorkerGroupError("Training failed\nlong text")) == "MemoryError: Unable to allocate 12 GiB"
     assert reason(ConfigError("--head: no\nsuch")) == "--head: no such"
+
+
+def test_the_reason_of_a_failed_controller_is_what_failed_it() -> None:
+    died = RuntimeError("The actor died unexpectedly before finishing this task.\n\tclass_name: RayTrainWorker")
+    failed = ControllerError(died)
+    assert reason(failed) == "RuntimeError: The actor died unexpectedly before finishing this task."
+    assert reason(ControllerError(ConfigError("--head: no such"))) == "--head: no such"
 
 
 def plan(tmp_path: Path, text: str, **settings: Any) -> SearchPlan:
