@@ -107,8 +107,8 @@ def test_a_resumed_training_goes_on_after_the_last_step(ray_cluster: None, tmp_p
     steps = pd.read_csv(tmp_path / "longer" / "training.csv")
     assert steps["step"].min() > 24
     warmup = round(longer.optimiser.warmup_share * 40)
-    for row in steps.itertuples():
-        assert row.lr == pytest.approx(longer.optimiser.lr * (40 - (row.step - 1)) / (40 - warmup))
+    for step, rate in zip(steps["step"], steps["lr"], strict=True):
+        assert rate == pytest.approx(longer.optimiser.lr * (41 - step) / (40 - warmup))
     assert checkpointed(tmp_path / "longer")[-1] == 40
     assert manifest.facts["steps_done"] == 40
     assert pretrain(longer) == manifest  # Finished is finished.
