@@ -1,6 +1,8 @@
 """The real service over real HTTP: what it answers, and what it refuses."""
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,14 @@ def test_embeddings(service: Service, checkpoints: dict[str, str]) -> None:
     assert np.std(row) > 0
 
 
+def zip_bomb() -> bytes:
+    """A small file that unpacks to 96 MB."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ecg.npy", npy(np.zeros((12, 1_000_000))))
+    return packed.getvalue()
+
+
 BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "three leads": ({"json": {"recording": in_json(ecg()[:3])}}, 422, "recording.leads"),
     "rows of different lengths": (
@@ -155,6 +165,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
         "body",
     ),
     "truncated DICOM": ({"files": [("files", ("a.dcm", bytes(128) + b"DICM\x02\x00"))]}, 422, "files.0"),
+    "zip bomb": ({"files": [("files", ("a.npz", zip_bomb()))], "params": RATE}, 413, "files.0"),
     "a file under another name": ({"files": [("other", ("a.npy", npy(ecg())))]}, 422, "other"),
     "text": ({"content": b"hello", "headers": {"content-type": "text/plain"}}, 415, "content-type"),
     "wrong key": ({"json": {}, "headers": {"authorization": "Bearer wrong"}}, 401, "authorization"),
