@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_no_made_up_request_is_answered_with_5xx(tmp_path: Path) -> None:
     checkpoint = save_classifier(tmp_path / "c")
     with running({"c": checkpoint}, cpus_per_replica=0.5, max_recordings=4, max_body_mib=4) as service:
-        # One worker: Hypothesis sets the interpreter's recursion limit, which breaks other threads' parsing on Python 3.11.
+        # One worker: Hypothesis sets the recursion limit, which breaks other threads' parsing on Python 3.11.
         command = [
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.url}/openapi.json",
             "--checks", "not_a_server_error", "--header", f"Authorization: Bearer {service.key}",
