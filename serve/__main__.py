@@ -48,14 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     host, port = flags.host or http.get("host", "127.0.0.1"), flags.port or http.get("port", 8000)
     warn_if_exposed(host, settings)
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda received, _: signals.put(received))
+    _listen_to(signals)
     start({**http, "host": host, "port": port}, settings)
+    _listen_to(signals)  # Ray has put handlers of its own in their place, which end the process on the spot.
     deploy(settings)
     print(f"serving {', '.join(settings.checkpoints)} at http://{host}:{port} (documentation: /docs)", flush=True)
     while signals.get() == signal.SIGHUP:
         _roll_over(flags)
     stop()
+
+
+def _listen_to(signals: "queue.SimpleQueue[int]") -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: signals.put(received))
 
 
 def _roll_over(flags: argparse.Namespace) -> None:
