@@ -1,5 +1,6 @@
 """From what the model and the signal say of a recording to the answer about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from hubert_ecg.ecg.examine import all_findings, signal_problems
 from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.ecg.measure import Measurements, measure, normal_range
+from hubert_ecg.ecg.pacing import SIGNS_OF_PACING
 from hubert_ecg.ecg.preprocess import PreprocessConfig, Waveform, prepare_waveform
 from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording, standard_12_lead
 from hubert_ecg.ecg.simulate import CONDITION_TITLES
@@ -45,19 +47,22 @@ def prepare(received: Received, index: int, preprocess: PreprocessConfig, *, mea
         waveform = prepare_waveform(recording, preprocess)
     except HubertEcgError as error:
         raise of_recording(error, place=received.place, is_file=received.is_file, index=index) from error
+    findings = all_findings(recording, problems, waveform.findings)
     return Prepared(
         recording=recording,
         waveform=waveform,
-        findings=all_findings(recording, problems, waveform.findings),
-        out_of_scope=_out_of_scope(received, recording, waveform),
+        findings=findings,
+        out_of_scope=_out_of_scope(received, recording, waveform, findings),
         measurements=measure(recording) if measurements else None,
     )
 
 
-def _out_of_scope(received: Received, recording: Recording, waveform: Waveform) -> tuple[Unwise, ...]:
+def _out_of_scope(
+    received: Received, recording: Recording, waveform: Waveform, findings: Sequence[Finding]
+) -> tuple[Unwise, ...]:
     reasons: dict[Unwise, bool] = {
         "age under 18": recording.age_years is not None and recording.age_years < ADULT_YEARS,
-        "paced": received.paced,
+        "paced": received.paced or any(finding.kind in SIGNS_OF_PACING for finding in findings),
         "shorter than 5 s": recording.duration_s < SHORT_S,
         "missing leads": bool((waveform.valid_samples == 0).any()),
     }

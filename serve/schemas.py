@@ -32,7 +32,10 @@ class RecordingIn(Strict):
     units: Units = Field("auto", description="Unit of the samples; `auto` tells mV, uV and V by their size.")
     age_years: float | None = Field(None, ge=0, le=130, description="Of the patient, if known.")
     sex: Literal["female", "male"] | None = Field(None, description="Of the patient, if known; for normal ranges.")
-    paced: bool = Field(False, description="Whether the patient has a pacemaker that was active.")
+    paced: bool = Field(
+        False,
+        description="Whether the patient has a pacemaker that was active; it is also looked for in the recording.",
+    )
 
 
 class Options(Strict):

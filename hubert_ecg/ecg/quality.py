@@ -1,5 +1,7 @@
 """Findings about a recording's technical quality: what is missing, flat, clipped, noisy, mixed up or in a wrong unit.
 
+A pacemaker's spikes are found beside these: no fault, but nothing a heart did either.
+
 Findings, not exceptions: what becomes of the recording is the caller's policy. Severe is what makes a lead, or the
 whole recording, useless to a person who reads it: so in 14 of 4,860 PTB-XL recordings, each time for a
 chest lead that was off or loose.
@@ -13,6 +15,7 @@ import numpy as np
 from hubert_ecg.ecg.arm_reversal import NEEDED_LEADS, reversal_score
 from hubert_ecg.ecg.finding import Finding, Severity
 from hubert_ecg.ecg.lead_statistics import BLOCK_S, LeadStatistics, lead_statistics
+from hubert_ecg.ecg.pacing import PACING_SPIKES, pacing_spikes
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import ConfigError
 
@@ -114,8 +117,9 @@ def find_problems(recording: Recording, config: QualityConfig = DEFAULT_QUALITY)
     """What is wrong with a recording of any number of leads in mV, the 12 standard ones or fewer.
 
     Kinds: `not recorded`, `flat`, `lead off`, `wrong units` (then nothing else is judged, as every limit is in mV),
-    `clipped`, `artefact`, `noise`, `mains`, `baseline wander`, `limb leads inconsistent`, `arm leads reversed`. A lead
-    that is already unusable gets no further finding. 0.5 ms for 12 x 5000 samples on one core, 0.2 ms for 12 x 1000.
+    `clipped`, `artefact`, `noise`, `mains`, `baseline wander`, `limb leads inconsistent`, `arm leads reversed`,
+    `pacing spikes` (info). A lead that is already unusable gets no further finding. 0.6 ms for 12 x
+    5000 samples on one core, 0.3 ms for 12 x 1000.
     """
     samples = np.ascontiguousarray(recording.samples, np.float32)
     findings: list[Finding] = []
@@ -130,7 +134,7 @@ def find_problems(recording: Recording, config: QualityConfig = DEFAULT_QUALITY)
     if units:
         return [*findings, units]
     checks: tuple[Callable[[_Case], Iterator[Finding]], ...] = (
-        _clipped, _artefacts, _noise, _mains, _wander, _limb_leads, _arm_reversal
+        _clipped, _artefacts, _noise, _mains, _wander, _limb_leads, _arm_reversal, _pacing
     )  # fmt: skip
     for check in checks:
         findings += check(case)
@@ -325,6 +329,18 @@ def _arm_reversal(case: _Case) -> Iterator[Finding]:
             "reversed, or a heart on the right."
         )
         yield _whole(None, "arm leads reversed", "warning", detail)
+
+
+def _pacing(case: _Case) -> Iterator[Finding]:
+    spikes = pacing_spikes(case.samples if case.alive.all() else case.samples[case.alive], case.rate_hz)
+    if spikes.size:
+        yield Finding(
+            kind=PACING_SPIKES,
+            severity="info",
+            detail=f"{spikes.size} spikes like a pacemaker's, {float(np.median(np.diff(spikes))):.2g} s apart.",
+            start_s=float(spikes[0]),
+            end_s=float(spikes[-1]),
+        )
 
 
 def _rows(case: _Case, leads: tuple[str, ...]) -> list[int] | None:

@@ -9,12 +9,13 @@ import numpy as np
 
 from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.ecg.leads import canonical_lead
+from hubert_ecg.ecg.pacing import STATED_PACING
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import RecordingError
 from hubert_ecg.formats.options import ReadOptions
 from hubert_ecg.formats.voltage import mv_per_unit
 from hubert_ecg.formats.wfdb_gains import common_gain
-from hubert_ecg.formats.wfdb_header import NO_FILE, WfdbHeader, WfdbSignal, age_and_sex, read_header
+from hubert_ecg.formats.wfdb_header import NO_FILE, WfdbHeader, WfdbSignal, age_and_sex, read_header, states_pacing
 from hubert_ecg.formats.wfdb_samples import frames_in_file, invalid_step, read_signals
 
 _MAX_GAP_FACTOR = 16
@@ -22,6 +23,8 @@ _MAX_GAP_FACTOR = 16
 
 _GAIN_RANGE = (1e-9, 1e15)
 """Steps per mV outside of which a header is damaged: no sample overflows float32 within."""
+
+_STATED = (Finding(kind=STATED_PACING, severity="info", detail="The header states that the patient is paced."),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ def read_wfdb(header_path: str, *, record_id: str | None = None, options: ReadOp
         record_id=record_id or os.path.splitext(os.path.basename(header_path))[0],
         age_years=age_years,
         sex=sex,
-        findings=segment.findings,
+        findings=(*segment.findings, *_STATED) if states_pacing(header.comments) else segment.findings,
     )
 
 

@@ -1,4 +1,4 @@
-"""Parse a WFDB header (.hea): its record line, signal or segment lines, and the age and sex in its comments.
+"""Parse a WFDB header (.hea): its record line, signal or segment lines, and the age, sex and pacing in its comments.
 
 It is parsed here rather than by the wfdb package, which refuses some published headers for their record name or date
 and takes 5 ms for each. Times and dates are skipped on purpose: they identify people.
@@ -27,6 +27,12 @@ _GAIN = re.compile(r"([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)(?:\(([-+]?\
 _AGE = re.compile(r"<?age>?\s*[:=]\s*(>?) ?(\d+(?:\.\d+)?)", re.IGNORECASE | re.ASCII)
 _SEX = re.compile(r"<?(?:sex|gender)>?\s*[:=]\s*(f|m|female|male)\b", re.IGNORECASE)
 _OLDEST_AGE_YEARS = 120.0
+_PACING = re.compile(
+    r"(?:(?:uni|bi)polar )?(?:(?:atrial|ventricular|biventricular) )?pacing(?: rhythm)?[. ]*", re.IGNORECASE
+)
+_DIAGNOSES = re.compile(r"Dx\s*:", re.IGNORECASE)
+_PACING_CODES = {"10370003", "251266004", "251268003"}
+"""SNOMED CT: pacing rhythm, ventricular pacing pattern, atrial pacing pattern."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +117,17 @@ def age_and_sex(comments: tuple[str, ...]) -> tuple[float | None, str | None]:
         elif match := _SEX.match(comment):
             sex = "female" if match[1].lower().startswith("f") else "male"
     return age_years, sex
+
+
+def states_pacing(comments: tuple[str, ...]) -> bool:
+    """Whether a comment is a statement of pacing as LUDB's are, or holds the PhysioNet Challenge's SNOMED code of one.
+
+    A wandering atrial pacemaker is the heart's own.
+    """
+    return any(
+        _PACING.fullmatch(comment) or (_DIAGNOSES.match(comment) and _PACING_CODES & set(re.findall(r"\d+", comment)))
+        for comment in comments
+    )
 
 
 def _decode(content: bytes) -> str:

@@ -317,6 +317,25 @@ def test_age_and_sex_from_comments(tmp_path: Path, comment: str, age_years: floa
     assert (recording.age_years, recording.sex) == (age_years, sex)
 
 
+@pytest.mark.parametrize(
+    ("comment", "paced"),
+    [
+        ("#UNIpolar ventricular pacing. ", True),
+        ("#Dx: 164873001,10370003,428750005", True),
+        ("#Dx: 251268003", True),
+        ("#Dx: 1037000", False),
+        ("#Rx: 10370003", False),
+        ("#Wandering atrial pacemaker. ", False),
+        ("#No ventricular pacing", False),
+    ],
+)
+def test_pacing_that_a_comment_states_is_a_finding(tmp_path: Path, comment: str, paced: bool) -> None:
+    np.zeros(100, "<i2").tofile(tmp_path / "m.dat")
+    (tmp_path / "m.hea").write_text(f"m 1 100 100\nm.dat 16 1000/mV 16 0 0 0 0 II\n{comment}\n")
+    findings = read_recording(str(tmp_path / "m.hea")).findings
+    assert [finding.kind for finding in findings] == (["stated pacing"] if paced else [])
+
+
 HEADER = "r 3 100 40 12-May-2020 12:33:59\n" + "".join(
     f"r.dat {{fmt}} 1000(3)/mV 16 0 -4 20290 0 {lead}\n" for lead in ("I", "II", "V1")
 ) + "#Age: 71\n#Sex: Male\n"  # fmt: skip
