@@ -24,14 +24,14 @@ SETTLED = 0.3
 CLIENTS = 4
 
 
-def memory_mib(service: Service) -> dict[str, float]:
-    """Proportional set size by process, those of the service's own."""
-    found: dict[str, float] = {}
+def memory_mib(service: Service) -> dict[int, float]:
+    """Process id -> proportional set size, of the service's own. (Titles change with what a process does.)"""
+    found: dict[int, float] = {}
     for process in [psutil.Process(service.process.pid), *psutil.Process(service.process.pid).children(recursive=True)]:
         try:
             title = " ".join(process.cmdline())
             if "ServeReplica" in title or "ProxyActor" in title or "ServeController" in title:
-                found[f"{title.split(' ')[0]} {process.pid}"] = process.memory_full_info().pss / 2**20
+                found[process.pid] = process.memory_full_info().pss / 2**20
         except psutil.NoSuchProcess:
             continue
     return found
@@ -57,7 +57,7 @@ def test_memory_is_flat_and_predictions_are_those_of_the_job(tmp_path: Path) -> 
                 answers.append(turn)
                 turn += 1
 
-    seen: list[dict[str, float]] = []
+    seen: list[dict[int, float]] = []
     with running({"c": checkpoint}, cpus_per_replica=0.5) as service:
         threads = [threading.Thread(target=ask, args=(service, i)) for i in range(CLIENTS)]
         for thread in threads:
@@ -66,6 +66,7 @@ def test_memory_is_flat_and_predictions_are_those_of_the_job(tmp_path: Path) -> 
         while time.monotonic() - began < LOAD_S:
             time.sleep(LOAD_S / 60)
             seen.append(memory_mib(service))
+        titles = {pid: psutil.Process(pid).name() for pid in seen[-1]}
         ended.set()
         for thread in threads:
             thread.join()
@@ -73,8 +74,8 @@ def test_memory_is_flat_and_predictions_are_those_of_the_job(tmp_path: Path) -> 
     settled = seen[int(SETTLED * len(seen)) :]
     third = len(settled) // 3
     print(f"\n{len(answers)} requests in {LOAD_S:.0f} s, all within 1e-5 of jobs.predict")
-    for name in settled[-1]:
-        sizes = [each[name] for each in settled]
+    for pid in settled[-1]:
+        sizes, name = [each[pid] for each in settled], f"{titles[pid]} {pid}"
         early, late = float(np.median(sizes[:third])), float(np.median(sizes[-third:]))
         print(f"{name:<60} {early:7.1f} MiB, later {late:7.1f} MiB ({late - early:+.1f})")
         assert late - early < 0.02 * early + 4, f"{name} grows: {sizes}"
