@@ -251,7 +251,9 @@ def remote(function: Callable[..., Any], **options: Any) -> Any:
     """A function as a Ray task, of one CPU unless said otherwise; Ray keeps its numpy to as many threads."""
     import ray
 
-    return ray.remote(function).options(**({"num_cpus": 1, "max_retries": RETRIES} | options))
+    # Said outright: a task of a search's trial would else go into the trial's placement group, which holds no CPU.
+    settings = {"num_cpus": 1, "max_retries": RETRIES, "scheduling_strategy": "DEFAULT"}
+    return ray.remote(function).options(**(settings | options))
 
 
 def _with_progress(what: str, references: list[Any], size: Callable[[Any], int] | None) -> Iterator[Any]:

@@ -146,7 +146,7 @@ def _judge(
     pending = [layer for layer in layers if not files.exists(layer_file(output.directory, layer))]
     if len(pending) < len(layers):
         log.info("probe: going on, %d of %d layers were judged before", len(layers) - len(pending), len(layers))
-    work = ray.remote(num_cpus=1, max_retries=3)(LayerJudge.run)
+    work = ray.remote(num_cpus=1, max_retries=3, scheduling_strategy="DEFAULT")(LayerJudge.run)
     waiting = {work.remote(judge, layer): layer for layer in pending}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1)
