@@ -22,6 +22,8 @@ SMALL_LINE_MM, LARGE_LINE_MM, CURVE_MM = 0.1, 0.2, 0.25
 NAME_MM, FOOT_MM = 3.2, 2.8
 """Heights of letters."""
 NAME_DX_MM = 1.0
+HALO_MM = 0.8
+"""Of paper around a name, so that it can be read where a curve crosses it."""
 FOOT_BELOW_MM = 4.6
 """Of the base line of the foot, below the grid."""
 

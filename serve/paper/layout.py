@@ -30,6 +30,7 @@ TICK_MM = 2.0
 _TRACES_MM = 165.0
 """The lines of a sheet are at most this high together."""
 _TALLEST_LINE_MM = 40.0
+_ROOM_ABOVE_MM = 15.0
 _FLAT_BEFORE_PULSE_MM = 1.5
 _ROWS = {"3x4": 3, "6x2": 6, "12x1": 12}
 _MOST_COLUMNS = {"3x4": 4, "6x2": 2, "12x1": 1}
@@ -100,7 +101,14 @@ class Sheet:
         width, top = PULSE_S * self.style.speed_mm_s, line_mm - PULSE_MV * self.style.gain_mm_mv
         left = (LEAD_IN_MM - width) / 2
         right, flat = left + width, _FLAT_BEFORE_PULSE_MM
-        return (left - flat, line_mm), (left, line_mm), (left, top), (right, top), (right, line_mm), (right + flat, line_mm)
+        return (
+            (left - flat, line_mm),
+            (left, line_mm),
+            (left, top),
+            (right, top),
+            (right, line_mm),
+            (right + flat, line_mm),
+        )
 
 
 def sheet_starts_s(duration_s: float) -> tuple[float, ...]:
@@ -124,7 +132,7 @@ def sheet_of(leads: Sequence[str], duration_s: float, style: PaperStyle, *, star
     columns = min(_MOST_COLUMNS[style.layout], -(-len(order) // _ROWS[style.layout]))
     rows = -(-len(order) // columns)
     rhythm = style.layout == "3x4" and columns > 1
-    height, lines = _lines(rows + rhythm)
+    grid_mm, height, lines = _lines(rows + rhythm)
     offsets, column_s = _columns(columns, shown_s)
     strips = []
     for place, row in enumerate(order):
@@ -147,7 +155,7 @@ def sheet_of(leads: Sequence[str], duration_s: float, style: PaperStyle, *, star
     return Sheet(
         style=style,
         width_mm=LEAD_IN_MM + SHEET_S * style.speed_mm_s + TAIL_MM,
-        height_mm=-(-len(lines) * height // LARGE_MM) * LARGE_MM,
+        height_mm=grid_mm,
         strips=tuple(strips),
         lines_mm=lines,
         start_s=start_s,
@@ -191,10 +199,16 @@ def _standard_order(leads: Sequence[str]) -> list[int]:
     return sorted(range(len(leads)), key=lambda row: known.get(canonical_lead(leads[row]) or "", len(known)))
 
 
-def _lines(count: int) -> tuple[float, tuple[float, ...]]:
-    """(height of a line, 0 mV of each), whole millimetres, so that 0 mV lies on a line of the grid."""
-    height = max(SMALL_MM, min(_TALLEST_LINE_MM, _TRACES_MM // count))
-    return height, tuple(k * height + height // 2 for k in range(count))
+def _lines(count: int) -> tuple[float, float, tuple[float, ...]]:
+    """(height of the grid, height of a line, 0 mV of each), whole millimetres, so that 0 mV lies on a line of the grid.
+
+    Lines too low for an R wave of 1 mV get room for it above the first of them.
+    """
+    if count <= _ROWS["6x2"]:
+        height = min(_TALLEST_LINE_MM, _TRACES_MM // count)
+        return -(-count * height // LARGE_MM) * LARGE_MM, height, tuple(k * height + height // 2 for k in range(count))
+    height = max(SMALL_MM, (_TRACES_MM - _ROOM_ABOVE_MM) // count)
+    return _TRACES_MM, height, tuple(_ROOM_ABOVE_MM + k * height for k in range(count))
 
 
 def _columns(count: int, shown_s: float) -> tuple[list[float], float]:

@@ -1,5 +1,4 @@
-"""An ECG on paper as an SVG picture in true millimetres: a large square is 5 mm wide on paper and on a calibrated screen.
-"""
+"""An ECG on paper as an SVG picture in true millimetres: a large square is 5 mm wide on paper and on a calibrated screen."""
 
 from collections.abc import Sequence
 from html import escape
@@ -111,7 +110,8 @@ def _tick(x_mm: float, y_mm: float) -> str:
 
 def _text(text: str, x_mm: float, y_mm: float, size_mm: float, kind: str) -> str:
     weight, ink = ("bold", d.INK) if kind == "name" else ("normal", d.QUIET_INK)
+    halo = f'paint-order="stroke" stroke="{d.PAPER}" stroke-width="{_u(d.HALO_MM)}" ' if kind == "name" else ""
     return (
         f'<text class="{kind}" x="{_u(x_mm)}" y="{_u(y_mm)}" font-size="{_u(size_mm)}" font-weight="{weight}" '
-        f'fill="{ink}" xml:space="preserve">{escape(text)}</text>'
+        f'fill="{ink}" {halo}xml:space="preserve">{escape(text)}</text>'
     )
