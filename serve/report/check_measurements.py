@@ -26,10 +26,7 @@ _LIMIT = re.compile(
     r"|threshold|allowed|than)\b|[<>≤≥]",
     re.IGNORECASE,
 )
-_FORMULAS = {
-    "qtc_bazett": r"Bazett(?:'s)?(?: formula)?|\(B\)",
-    "qtc_fridericia": r"Fridericia(?:'s)?(?: formula)?|\(F\)",
-}
+_FORMULAS = {"qtc_bazett": r"Bazett(?:'s)?(?: formula)?|\(B\)", "qtc_fridericia": r"Fridericia(?:'s)?(?: formula)?|\(F\)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +56,7 @@ def wrong_values(sentence: str, facts: Facts, previous: str | None) -> tuple[lis
             continue
         if _is_limit(number, sentence, facts):
             continue
-        shown = " or ".join(
-            "not measurable" if each.value is None else f"{each.rounded} {each.unit}" for each in expected
-        )
+        shown = " or ".join("not measurable" if each.value is None else f"{each.rounded} {each.unit}" for each in expected)
         reasons.append(f"The text gives {number.value:g} for the {expected[0].title}, which is {shown}.")
     return reasons, subjects[-1].name if subjects else previous
 
@@ -125,10 +120,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "low": r"\bbradycardi[ac]\b|\b(?:too )?slow(?:er|ly|ed)?\b|\blow(?:er|ered)?\b|\bdecreased\b|\breduced\b",
         "high": r"\btachycardi[ac]\b|\b(?:too )?(?:fast(?:er)?|quick(?:ly|er)?|rapid(?:ly)?)\b|\bhigh(?:er)?\b|\braised\b|\belevated\b|\bincreased\b|\baccelerated\b",
     },
-    "pr": {
-        "low": r"\bshort(?:er|ened)?\b",
-        "high": r"\bprolong\w+|\blong(?:er)?\b|\blengthened\b|\bdelayed\b|\bslow(?:ed)?\b",
-    },
+    "pr": {"low": r"\bshort(?:er|ened)?\b", "high": r"\bprolong\w+|\blong(?:er)?\b|\blengthened\b|\bdelayed\b|\bslow(?:ed)?\b"},
     "qrs": {"high": r"\bwid(?:e|er|ened)\b|\bbroad(?:er|ened)?\b|\bprolong\w+", "normal": r"\bnarrow\b|\bslim\b"},
     "qtc": {"low": r"\bshort(?:er|ened)?\b", "high": r"\bprolong\w+|\blong(?:er)?\b|\blengthened\b"},
     "axis": {
@@ -138,12 +130,8 @@ _WORDS: dict[str, dict[str, str]] = {
 }
 _ALWAYS = {"heart_rate": re.compile(r"\b(?:brady|tachy)cardi[ac]\b|\b(?:too fast|too slow)", re.IGNORECASE)}
 """Words that speak of a measurement without naming it."""
-_DENYING = re.compile(
-    r"\b(?:no|not|without|neither|nor|never|rather than|instead of|absence of)\b|n't\b", re.IGNORECASE
-)
-_CHUNK = re.compile(
-    r"[;,:]|\.\s|\band the\b|\bbut\b|\bwhile\b|\band (?=(?:a|an|there|PR|QRS|QTc?|axis|heart)\b)", re.IGNORECASE
-)
+_DENYING = re.compile(r"\b(?:no|not|without|neither|nor|never|rather than|instead of|absence of)\b|n't\b", re.IGNORECASE)
+_CHUNK = re.compile(r"[;,:]|\.\s|\band the\b|\bbut\b|\bwhile\b|\band (?=(?:a|an|there|PR|QRS|QTc?|axis|heart)\b)", re.IGNORECASE)
 _CONTINUES = re.compile(
     r"^\s*(?:(?:which|that|and|so|hence|thus|therefore|i\.e\.|but|still|slightly|clearly) ?)*(?:is|are|was|were|which|hence|thus|not|too|also)\b"
 )

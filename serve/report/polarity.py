@@ -55,12 +55,8 @@ _AFFIRMED = re.compile(
     r"|there (?:is|are)|reports?|reported|evidence of|confirm(?:s|ed)|likely)\b",
     re.IGNORECASE,
 )
-_PREDICATE = re.compile(
-    r"^ (?:is|are|was|were) (?:\w+ly |also )?(?:present|seen|found|visible|detected|there)\b", re.IGNORECASE
-)
-_SMALL = re.compile(
-    r"^\W{0,3}(?:(?:probability|p|got|at|with|of|about|only|reaches|has)[\s:=]*){0,3}(?:below |above |< ?)?\d"
-)
+_PREDICATE = re.compile(r"^ (?:is|are|was|were) (?:\w+ly |also )?(?:present|seen|found|visible|detected|there)\b", re.IGNORECASE)
+_SMALL = re.compile(r"^\W{0,3}(?:(?:probability|p|got|at|with|of|about|only|reaches|has)[\s:=]*){0,3}(?:below |above |< ?)?\d")
 _EXPLAINS = re.compile(
     rf"^(?:in|with|during) (?:an? |the )?(?:complete )?$|\b(?:typical (?:of|for)|characteristic of|seen in|known from) (?:an? )?$",
     re.IGNORECASE,

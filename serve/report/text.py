@@ -58,9 +58,7 @@ def _quality(facts: Facts) -> str:
     if not noticed:
         return ""
     opening = "Signal quality: part of the recording is not to be relied on." if _severe(facts) else "Signal quality:"
-    told = [
-        f"{f'Lead {each.lead}' if each.lead else 'Whole recording'}, {each.kind}: {each.detail}" for each in noticed
-    ]
+    told = [f"{f'Lead {each.lead}' if each.lead else 'Whole recording'}, {each.kind}: {each.detail}" for each in noticed]
     left = len(told) - _MOST_FINDINGS
     return " ".join([opening, *told[:_MOST_FINDINGS], *([f"Further remarks: {left}."] if left > 0 else [])])
 
