@@ -40,7 +40,8 @@ def _odds(mention: Mention, said: Polarity, facts: Facts) -> str | None:
             return None
         return f"The text speaks of {title}, which the model does not look for."
     if facts.abstained:
-        return f"The text says that {title} is {said}, but the model's answer is withheld."
+        spoken = {"asserted": "that there is", "denied": "that there is not", "possible": "that there may be"}[said]
+        return f"The text says {spoken} {title}, but the model's answer is withheld."
     if mention.concepts[0] in ("SINUS", "REGULAR"):
         seen = [label.title for label in known if label.positive]
         return f"The text speaks of {title}, but the model sees {seen[0]}." if seen and said == "asserted" else None

@@ -26,7 +26,14 @@ _LIMIT = re.compile(
     r"|threshold|allowed|than)\b|[<>≤≥]",
     re.IGNORECASE,
 )
-_FORMULAS = {"qtc_bazett": r"Bazett(?:'s)?(?: formula)?|\(B\)", "qtc_fridericia": r"Fridericia(?:'s)?(?: formula)?|\(F\)"}
+_UNMEASURED = re.compile(
+    r"\b(?:could not|couldn't|cannot|can't|not|no|un)\b[^.;]{0,40}\b(?:measur|determin|obtain|deriv)\w*", re.IGNORECASE
+)
+"""A sentence that says so may tell which number was found and not believed."""
+_FORMULAS = {
+    "qtc_bazett": r"Bazett(?:'s)?(?: formula)?|\(B\)",
+    "qtc_fridericia": r"Fridericia(?:'s)?(?: formula)?|\(F\)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +61,11 @@ def wrong_values(sentence: str, facts: Facts, previous: str | None) -> tuple[lis
         expected = [each for name in names for each in _expected(name, number, sentence, facts)]
         if not expected or any(each.value is not None and number.fits(each.value) for each in expected):
             continue
-        if _is_limit(number, sentence, facts):
+        if _is_limit(number, sentence, facts) or (_UNMEASURED.search(sentence) and expected[0].value is None):
             continue
-        shown = " or ".join("not measurable" if each.value is None else f"{each.rounded} {each.unit}" for each in expected)
+        shown = " or ".join(
+            "not measurable" if each.value is None else f"{each.rounded} {each.unit}" for each in expected
+        )
         reasons.append(f"The text gives {number.value:g} for the {expected[0].title}, which is {shown}.")
     return reasons, subjects[-1].name if subjects else previous
 
@@ -114,13 +123,16 @@ def _is_limit(number: Number, sentence: str, facts: Facts) -> bool:
 
 
 _NOT_NORMAL = r"(?:than|above|below|outside|over|under|up to|exceed\w*)(?: (?:is|the|its|their|what is|upper|lower))*"
-_NORMAL = rf"(?<!ab)(?<!-)\bnormal\b(?! (?:range|values?|is\b|up to|limit|up)|:)|\bunremarkable\b|\bwithin (?:the |its |their )?normal\b|\bfine\b"
+_NORMAL = r"(?<!ab)(?<!-)\bnormal\b(?! (?:range|values?|is\b|up to|limit|up)|:)|\bunremarkable\b|\bwithin (?:the |its |their )?normal\b|\bfine\b"
 _WORDS: dict[str, dict[str, str]] = {
     "heart_rate": {
         "low": r"\bbradycardi[ac]\b|\b(?:too )?slow(?:er|ly|ed)?\b|\blow(?:er|ered)?\b|\bdecreased\b|\breduced\b",
         "high": r"\btachycardi[ac]\b|\b(?:too )?(?:fast(?:er)?|quick(?:ly|er)?|rapid(?:ly)?)\b|\bhigh(?:er)?\b|\braised\b|\belevated\b|\bincreased\b|\baccelerated\b",
     },
-    "pr": {"low": r"\bshort(?:er|ened)?\b", "high": r"\bprolong\w+|\blong(?:er)?\b|\blengthened\b|\bdelayed\b|\bslow(?:ed)?\b"},
+    "pr": {
+        "low": r"\bshort(?:er|ened)?\b",
+        "high": r"\bprolong\w+|\blong(?:er)?\b|\blengthened\b|\bdelayed\b|\bslow(?:ed)?\b",
+    },
     "qrs": {"high": r"\bwid(?:e|er|ened)\b|\bbroad(?:er|ened)?\b|\bprolong\w+", "normal": r"\bnarrow\b|\bslim\b"},
     "qtc": {"low": r"\bshort(?:er|ened)?\b", "high": r"\bprolong\w+|\blong(?:er)?\b|\blengthened\b"},
     "axis": {
@@ -130,8 +142,12 @@ _WORDS: dict[str, dict[str, str]] = {
 }
 _ALWAYS = {"heart_rate": re.compile(r"\b(?:brady|tachy)cardi[ac]\b|\b(?:too fast|too slow)", re.IGNORECASE)}
 """Words that speak of a measurement without naming it."""
-_DENYING = re.compile(r"\b(?:no|not|without|neither|nor|never|rather than|instead of|absence of)\b|n't\b", re.IGNORECASE)
-_CHUNK = re.compile(r"[;,:]|\.\s|\band the\b|\bbut\b|\bwhile\b|\band (?=(?:a|an|there|PR|QRS|QTc?|axis|heart)\b)", re.IGNORECASE)
+_DENYING = re.compile(
+    r"\b(?:no|not(?! only)|without|neither|nor|never|rather than|instead of|absence of)\b|n't\b", re.IGNORECASE
+)
+_CHUNK = re.compile(
+    r"[;,:]|\.\s|\band the\b|\bbut\b|\bwhile\b|\band (?=(?:a|an|there|PR|QRS|QTc?|axis|heart)\b)", re.IGNORECASE
+)
 _CONTINUES = re.compile(
     r"^\s*(?:(?:which|that|and|so|hence|thus|therefore|i\.e\.|but|still|slightly|clearly) ?)*(?:is|are|was|were|which|hence|thus|not|too|also)\b"
 )
@@ -151,7 +167,9 @@ def wrong_judgements(sentence: str, facts: Facts) -> Iterator[str]:
         current = names or (current if _CONTINUES.match(chunk) else [])
         for name in current:
             yield from _judged(name, chunk, named, facts, denied_before=denied_before)
-        denied_before = bool(re.search(r"\b(?:no|neither|nor)\b", chunk)) and not re.search(r"\b(?:is|are)\b", chunk)
+        # A denial reaches over a list (no bradycardia, tachycardia or ...) until a verb has been said for it.
+        rest = re.split(r"\b(?:no|neither|nor)\b", chunk, flags=re.IGNORECASE)
+        denied_before = (denied_before or len(rest) > 1) and not re.search(r"\w (?:is|are|was|were)\b", rest[-1])
 
 
 def _chunks(sentence: str) -> Iterator[str]:

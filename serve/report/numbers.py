@@ -20,9 +20,18 @@ _UNITS: tuple[tuple[Unit, float, str], ...] = (
 _UNIT = [(unit, factor, re.compile(rf"[ -]?(?:{pattern})", re.IGNORECASE)) for unit, factor, pattern in _UNITS]
 _RANGE = re.compile(r"\s?(?:–|-|to|and|\.\.)\s?[-+]?\d")
 _RANGE_BEFORE = re.compile(r"\d\s?(?:°|%|ms|bpm|/min)?\s?(?:–|-|to|\.\.)\s?$|\bbetween [^,;]*\band $")
-_ABOUT = re.compile(r"(?:\b(?:about|around|roughly|approximately|approx\.|nearly|almost|circa|some|close to)|~|≈) ?[-+]?$", re.IGNORECASE)
-_ABOVE = re.compile(r"(?:\b(?:above|over|more than|greater than|exceeding|exceeds|longer than|at least|from)|[>≥]) ?(?:the |an? )?(?:\w+ ){0,2}?$", re.IGNORECASE)
-_BELOW = re.compile(r"(?:\b(?:below|under|less than|smaller than|at most|up to|shorter than|no more than)|[<≤]) ?(?:the |an? )?(?:\w+ ){0,2}?$", re.IGNORECASE)
+_ABOUT = re.compile(
+    r"(?:\b(?:about|around|roughly|approximately|approx\.|nearly|almost|circa|some|close to)|~|≈) ?[-+]?$",
+    re.IGNORECASE,
+)
+_ABOVE = re.compile(
+    r"(?:\b(?:above|over|more than|greater than|exceeding|exceeds|longer than|at least|from)|[>≥]) ?(?:the |an? )?(?:\w+ ){0,2}?$",
+    re.IGNORECASE,
+)
+_BELOW = re.compile(
+    r"(?:\b(?:below|under|less than|smaller than|at most|up to|shorter than|no more than)|[<≤]) ?(?:the |an? )?(?:\w+ ){0,2}?$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ _NOT_EXCLUDED = re.compile(
 _OPEN = re.compile(
     r"\bwhether\b|\bwithheld\b|\bnot to be (?:used|relied)|\bif\b|\bin case\b|\blook(?:s|ed)? for\b|\brisk of\b|\bhistory of\b"
     r"|\bsuch as\b|\b(?:paroxysmal|intermittent|at other times|another time)\b|\bwas considered\b|\bin general\b"
-    r"|\b(?:cannot|can not|can't|could not|impossible|not possible|neither)\b[^.;]{0,25}\b(?:said|told|judged|decided|assessed|determined|stated)\b",
+    r"|\b(?:cannot|can not|can't|could not|impossible|not possible|neither)\b[^.;]{0,25}\b(?:said|told|confirmed|judged|decided|assessed|determined|stated)\b",
     re.IGNORECASE,
 )
 _POSSIBLE = re.compile(
@@ -55,10 +55,14 @@ _AFFIRMED = re.compile(
     r"|there (?:is|are)|reports?|reported|evidence of|confirm(?:s|ed)|likely)\b",
     re.IGNORECASE,
 )
-_PREDICATE = re.compile(r"^ (?:is|are|was|were) (?:\w+ly |also )?(?:present|seen|found|visible|detected|there)\b", re.IGNORECASE)
-_SMALL = re.compile(r"^\W{0,3}(?:(?:probability|p|got|at|with|of|about|only|reaches|has)[\s:=]*){0,3}(?:below |above |< ?)?\d")
+_PREDICATE = re.compile(
+    r"^ (?:is|are|was|were) (?:\w+ly |also )?(?:present|seen|found|visible|detected|there)\b", re.IGNORECASE
+)
+_SMALL = re.compile(
+    r"^\W{0,3}(?:(?:an?|probability|p|got|at|with|of|about|only|reaches|has|is)[\s:=]*){0,4}(?:below |above |< ?)?\d"
+)
 _EXPLAINS = re.compile(
-    rf"^(?:in|with|during) (?:an? |the )?(?:complete )?$|\b(?:typical (?:of|for)|characteristic of|seen in|known from) (?:an? )?$",
+    r"^(?:in|with|during) (?:an? |the )?(?:complete )?$|\b(?:typical (?:of|for)|characteristic of|seen in|known from) (?:an? )?$",
     re.IGNORECASE,
 )
 _AS_BEFORE = re.compile(

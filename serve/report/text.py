@@ -27,7 +27,7 @@ CLOSING = (
     "This text was made by research software. It is not a diagnosis: only a clinician who knows the patient and looks "
     "at the ECG itself can make one."
 )
-_ADJECTIVES = {"low": "low", "high": "high", "normal": "normal"}
+_UNITS = {"bpm": "beats per minute", "deg": "°"}
 _MOST_FINDINGS = 6
 
 
@@ -58,7 +58,9 @@ def _quality(facts: Facts) -> str:
     if not noticed:
         return ""
     opening = "Signal quality: part of the recording is not to be relied on." if _severe(facts) else "Signal quality:"
-    told = [f"{f'Lead {each.lead}' if each.lead else 'Whole recording'}, {each.kind}: {each.detail}" for each in noticed]
+    told = [
+        f"{f'Lead {each.lead}' if each.lead else 'Whole recording'}, {each.kind}: {each.detail}" for each in noticed
+    ]
     left = len(told) - _MOST_FINDINGS
     return " ".join([opening, *told[:_MOST_FINDINGS], *([f"Further remarks: {left}."] if left > 0 else [])])
 
@@ -82,7 +84,7 @@ def _answer(facts: Facts) -> str:
 
 def _classes(facts: Facts) -> Iterator[str]:
     for label in facts.positive:
-        yield f"Of {len(facts.labels)} classes that exclude one another the model chooses {_told(label)}."
+        yield f"Of {len(facts.labels)} classes, of which one applies, the model chooses {_told(label)}."
         if (concept := concept_of(label)) in EXPLAINED:
             yield f"This means that {EXPLAINED[concept]}."
     others = sorted((each for each in facts.labels if not each.positive), key=lambda each: -each.probability)
@@ -94,15 +96,21 @@ def _present(facts: Facts) -> Iterator[str]:
     if not facts.positive:
         yield "None of the conditions that the model looks for reaches its threshold."
     for label in facts.positive:
-        yield f"The model sees {_told(label)}; the threshold is {percent(label.threshold or 0.0)}."
+        verb = "counts this as a" if concept_of(label) == "NORM" else "sees"
+        limit = "" if label.threshold is None else f"; the threshold is {percent(label.threshold)}"
+        yield f"The model {verb} {_told(label)}{limit}."
         if (concept := concept_of(label)) in EXPLAINED:
             yield f"This means that {EXPLAINED[concept]}."
 
 
 def _absent(labels: Sequence[LabelFact]) -> Iterator[str]:
-    if labels:
-        yield f"The model does not see {_listed([_told(each) for each in labels], last='or')}."
+    conditions = [label for label in labels if concept_of(label) != "NORM"]
+    if conditions:
+        yield f"The model does not see {_listed([_told(each) for each in conditions], last='or')}."
     for label in labels:
+        if concept_of(label) == "NORM":
+            yield f"It does not count this as a {_told(label)}."
+    for label in conditions:
         if label.threshold and label.probability > label.threshold / 2:
             yield f"The probability of {label.title} is not far below its threshold of {percent(label.threshold)}."
 
@@ -129,31 +137,35 @@ def _measured(facts: Facts) -> str:
 
 
 def _measurement(found: MeasurementFact) -> str:
-    shown = f"{found.title}: {found.rounded}{'' if found.sign == '°' else ' '}{found.sign}"
-    return f"{shown}, {_ADJECTIVES[found.verdict]} ({_range(found)})." if found.verdict else f"{shown}."
+    shown = f"{_capital(found.title)} {found.rounded}{_unit(found)}"
+    return f"{shown}, {found.verdict} ({_range(found)})." if found.verdict else f"{shown}."
 
 
 def _range(found: MeasurementFact) -> str:
     low, high = found.normal_low, found.normal_high
     if low is None:
-        return f"normal: up to {high:g}{_unit(found)}"
+        return f"normal range up to {high:g}{_unit(found)}"
     if high is None:
-        return f"normal: from {low:g}{_unit(found)}"
-    return f"normal: {low:g} to {high:g}{_unit(found)}"
+        return f"normal range from {low:g}{_unit(found)}"
+    return f"normal range {low:g} to {high:g}{_unit(found)}"
 
 
 def _unit(found: MeasurementFact) -> str:
-    return found.sign if found.sign == "°" else f" {found.sign}"
+    words = _UNITS.get(found.unit, found.unit)
+    return words if words == "°" else f" {words}"
 
 
 def _unmeasured(facts: Facts) -> str:
-    missing = [each for each in facts.measurements or () if each.value is None]
-    if not missing:
-        return ""
     reasons: dict[str, list[str]] = {}
-    for each in missing:
-        reasons.setdefault(each.reason or "no reason given", []).append(each.title)
-    return " ".join(f"Not measurable: {_listed(names)} (why: {reason})." for reason, names in reasons.items())
+    for each in facts.measurements or ():
+        if each.value is None:
+            reasons.setdefault(each.reason or "no reason is known", []).append(each.title)
+    told = [f"The {_listed(names)} could not be measured: {reason}." for reason, names in reasons.items()]
+    return " ".join(told)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _listed(items: Sequence[str], last: str = "and") -> str:
