@@ -120,8 +120,8 @@ def average_beat_view(found: Delineation) -> "Figure":
         for wave, start, stop in _waves(found):
             edges = {"x0": start * 1000 / WORK_RATE_HZ, "x1": stop * 1000 / WORK_RATE_HZ}
             figure.add_vrect(**edges, fillcolor=WAVE_COLOURS[wave], opacity=0.15, line_width=0, layer="below", **where)
-    figure.update_layout(**_look(f"Average of {len(beat.peaks)} beats"), height=150 * rows + 90)
-    figure.update_layout(showlegend=False)
+    figure.update_layout(_look(f"Average of {len(beat.peaks)} beats"))
+    figure.update_layout(height=150 * rows + 90, showlegend=False)
     figure.update_xaxes(**_axis("", dtick=200))
     figure.update_yaxes(**_axis(""))
     return figure
