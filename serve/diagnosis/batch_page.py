@@ -8,6 +8,7 @@ from serve.diagnosis.session import Session
 from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.trouble import Trouble
 from serve.diagnosis.trouble_view import show_trouble
+from serve.pdf import batch_zip
 
 _ROW_PX, _MOST_PX = 36, 560
 
@@ -90,4 +91,8 @@ def _downloads(held: Session) -> None:
         st.download_button(
             "Table as CSV", table.batch_csv(held), "ecg-batch.csv", "text/csv", key="csv", on_click="ignore",
             icon=":material/download:",
+        )  # fmt: skip
+        st.download_button(
+            "All PDFs as a zip", lambda: batch_zip(table.batch_items(held)), "ecg-batch.zip", "application/zip",
+            key="zip", on_click="ignore", icon=":material/folder_zip:",
         )  # fmt: skip

@@ -1,22 +1,21 @@
 """A batch as a table: what is shown, sorted and downloaded."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 import pandas as pd
 
 from serve.diagnosis.service import Answer
 from serve.diagnosis.session import Session
+from serve.diagnosis.shown_leads import shown_leads
 from serve.diagnosis.trouble import Trouble
 from serve.diagnosis.wording import capital
+from serve.printing.batch import BatchItem, pdf_names, summary_csv
 from serve.report.facts import Facts
+from serve.report.text import plain_report
 
 OPEN, NAME, RESULT, QUALITY, NOTE = "Open", "ECG", "Model", "Quality", "Note"
 _MEASURED = ("heart_rate", "pr", "qrs", "qtc_bazett", "axis")
 _QUALITIES = {"severe": "poor", "warning": "look at it", "info": "good"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is a formula to spreadsheet programs, wherever it came from."""
 
 
 def batch_frame(held: Session) -> pd.DataFrame:
@@ -24,15 +23,28 @@ def batch_frame(held: Session) -> pd.DataFrame:
     return pd.DataFrame([_row(held, number) for number in held.ecgs], index=list(held.ecgs))
 
 
+def batch_items(held: Session) -> list[BatchItem]:
+    """What the files for download are made of, in the order of the table; texts are those without a language model."""
+    items = []
+    for number, ecg in held.ecgs.items():
+        shown, facts = shown_leads(ecg.recording), held.facts(number)
+        items.append(
+            BatchItem(
+                name=ecg.name,
+                samples_mv=shown.samples_mv,
+                sampling_rate_hz=shown.sampling_rate_hz,
+                leads=shown.names,
+                facts=facts,
+                report_text=plain_report(facts),
+            )
+        )
+    return items
+
+
 def batch_csv(held: Session) -> bytes:
-    """The same table for a spreadsheet, UTF-8 with its mark; names that look like formulas are disarmed."""
-    frame = batch_frame(held).drop(columns=[OPEN])
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow([_disarmed(str(name)) for name in frame.columns])
-    for row in frame.itertuples(index=False):
-        writer.writerow([_cell(value) for value in row])
-    return buffer.getvalue().encode("utf-8-sig")
+    """The table for a spreadsheet, UTF-8 with its mark."""
+    items = batch_items(held)
+    return summary_csv(items, pdf_names([item.name for item in items])).encode("utf-8-sig")
 
 
 def label_columns(held: Session) -> dict[str, str]:
@@ -68,13 +80,3 @@ def _result(facts: Facts) -> str:
 def _quality(facts: Facts) -> str:
     worst: Sequence[str] = [each.severity for each in facts.findings]
     return next((_QUALITIES[severity] for severity in ("severe", "warning") if severity in worst), "good")
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str):
-        return _disarmed(value)
-    return "" if value is None or value != value else value
-
-
-def _disarmed(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text

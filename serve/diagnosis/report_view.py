@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from hubert_ecg.errors import HubertEcgError
+from hubert_ecg.errors import InputError
 from serve.diagnosis import markup
 from serve.diagnosis.session import Session, Written
 from serve.diagnosis.settings import AppSettings
@@ -11,7 +11,8 @@ from serve.diagnosis.sidebar import writer_choice
 from serve.paper.figure import paper_png
 from serve.paper.layout import PaperStyle
 from serve.pdf import PatientFields, report_pdf
-from serve.report.check import Contradiction, contradictions
+from serve.printing.patient import printed_fields
+from serve.report.check import contradictions
 from serve.report.facts import Facts
 from serve.report.message import message
 from serve.report.message import shown as shown_message
@@ -25,14 +26,14 @@ def report_section(
     """Draw report and PDF, side by side where there is room."""
     left, right = st.columns([3, 2], gap="large")
     with left:
-        text, wrong = _report(held, settings, number, facts, shown, style)
+        text, written = _report(held, settings, number, facts, shown, style)
     with right:
-        _pdf(number, facts, shown, style, text, wrong)
+        _pdf(number, facts, shown, style, text, written)
 
 
 def _report(
     held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, style: PaperStyle
-) -> tuple[str, tuple[Contradiction, ...]]:
+) -> tuple[str, Written | None]:
     st.html('<h2 class="hx-h2">Report in plain language</h2>')
     written = held.written.get(number)
     if written is None:
@@ -40,14 +41,14 @@ def _report(
         st.html(markup.report_html(text))
         with st.expander("Let a language model write it", icon=":material/edit_note:"):
             _write(held, settings, number, facts, shown, style)
-        return text, ()
+        return text, None
     _flag(written)
     st.html(markup.report_html(written.text))
     st.caption(f"Written by {written.model} from the facts and the picture that you agreed to send.")
     if st.button("Back to the report without a language model", key="unwrite"):
         del held.written[number]
         st.rerun()
-    return written.text, written.contradictions
+    return written.text, written
 
 
 def _flag(written: Written) -> None:
@@ -66,6 +67,9 @@ def _write(
     held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, style: PaperStyle
 ) -> None:
     """Settings of the writer, exactly what would be sent and whereto, consent, and the text as it arrives."""
+    if facts.unanswered:
+        st.info("No model has judged this ECG, so there is nothing to write about.")
+        return
     chosen = writer_choice(settings)
     if isinstance(chosen, str):
         st.error(chosen)
@@ -105,18 +109,15 @@ def _host(writer: WriterSettings) -> str:
     return writer.base_url.split("://", 1)[-1].split("/", 1)[0]
 
 
-def _pdf(
-    number: int, facts: Facts, shown: ShownLeads, style: PaperStyle, text: str, wrong: tuple[Contradiction, ...]
-) -> None:
+def _pdf(number: int, facts: Facts, shown: ShownLeads, style: PaperStyle, text: str, written: Written | None) -> None:
     st.html('<h2 class="hx-h2">PDF</h2>')
-    st.caption("What you type here goes into the PDF on your computer, and nowhere else.")
-    patient = PatientFields(
-        name=st.text_input("Name", key=f"name-{number}", persist_state="session"),
-        patient_id=st.text_input("Patient ID", key=f"identifier-{number}", persist_state="session"),
-        birth_date=st.text_input("Date of birth", key=f"birth-{number}", persist_state="session"),
-        recorded=st.text_input("Recorded on", key=f"recorded-{number}", persist_state="session"),
-        note=st.text_area("Clinical question or note", key=f"note-{number}", persist_state="session", height=90),
-    )
+    st.caption("What you type here goes into the PDF, and nowhere else.")
+    patient = patient_fields(number, facts)
+    try:
+        printed_fields(patient)
+    except InputError as error:
+        st.error(str(error))
+        return
 
     def made() -> bytes:
         return report_pdf(
@@ -126,14 +127,40 @@ def _pdf(
             shown.names,
             facts,
             text,
-            contradictions=wrong,
+            contradictions=written.contradictions if written else (),
             style=style,
+            author=author_of(written),
         )
 
-    try:
-        st.download_button(
-            "Download the PDF", made, f"ecg-{number + 1}.pdf", "application/pdf", key="pdf", type="primary",
-            on_click="ignore", icon=":material/download:",
-        )  # fmt: skip
-    except HubertEcgError as error:
-        st.error(str(error))
+    st.download_button(
+        "Download the PDF",
+        made,
+        f"ecg-{number + 1}.pdf",
+        "application/pdf",
+        key="pdf",
+        type="primary",
+        on_click="ignore",
+        icon=":material/download:",
+    )
+
+
+def patient_fields(number: int, facts: Facts) -> PatientFields:
+    """Draw the fields and return what stands in them; the sex is that of the facts."""
+
+    def typed(label: str, key: str) -> str:
+        return st.text_input(label, key=f"{key}-{number}", persist_state="session", autocomplete="off")
+
+    return PatientFields(
+        name=typed("Name", "name"),
+        patient_id=typed("Patient ID", "identifier"),
+        birth_date=typed("Date of birth", "birth"),
+        sex=facts.sex or "",
+        recorded=typed("Recorded on", "recorded"),
+        clinician=typed("Clinician", "clinician"),
+        note=st.text_area("Clinical question or note", key=f"note-{number}", persist_state="session", height=90),
+    )
+
+
+def author_of(written: Written | None) -> str:
+    """Who wrote the text, for the PDF."""
+    return f"written by the language model {written.model}" if written else "made by fixed rules from the results above"

@@ -119,6 +119,7 @@ class Session:
             age_years=recording.age_years,
             sex=cast(Sex | None, recording.sex),
             duration_s=recording.duration_s,
+            unanswered=None if answered else outcome.title if outcome else "it has not been asked",
         )
 
 

@@ -67,7 +67,7 @@ def summary_csv(items: Sequence[BatchItem], files: Sequence[str]) -> str:
                     item.name,
                     file,
                     "" if facts.abstained else "; ".join(label.name for label in facts.positive),
-                    facts.abstain_reason or "yes" if facts.abstained else "",
+                    facts.unanswered or (facts.abstain_reason or "yes" if facts.abstained else ""),
                     "; ".join(facts.out_of_scope),
                     _quality(facts),
                     *["" if facts.abstained else _rounded(found.get(name), 4) for name in labels],

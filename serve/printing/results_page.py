@@ -37,6 +37,8 @@ def add_results(
 
 
 def _warnings(pdf: Document, facts: Facts) -> None:
+    if facts.unanswered:
+        pdf.box("No model has judged this ECG", [lenient(f"{facts.unanswered}.")], severe=True)
     if facts.abstained:
         lines = [lenient(facts.abstain_reason or "by the checkpoint's own rule"), "Please record the ECG again."]
         pdf.box("The model's answer is withheld", lines, severe=True)

@@ -112,6 +112,8 @@ class Facts:
     age_years: float | None = None
     sex: Literal["female", "male"] | None = None
     duration_s: float | None = None
+    unanswered: str | None = None
+    """Why no model has judged the recording at all; then there are no labels, only what was measured."""
 
     @property
     def positive(self) -> tuple[LabelFact, ...]:
@@ -140,8 +142,9 @@ def facts_of(
     age_years: float | None = None,
     sex: Literal["female", "male"] | None = None,
     duration_s: float | None = None,
+    unanswered: str | None = None,
 ) -> Facts:
-    """The facts of one answer. Age, sex and duration are what the user or the file said; they identify nobody."""
+    """The facts of one answer, or of a recording that was only measured. Age, sex and duration are what the user or the file said; they identify nobody."""
     findings = [Finding(**each.model_dump()) for each in prediction.findings]
     measured = prediction.measurements
     return Facts(
@@ -157,6 +160,7 @@ def facts_of(
         age_years=age_years,
         sex=sex,
         duration_s=duration_s,
+        unanswered=unanswered,
     )
 
 

@@ -60,6 +60,7 @@ def told(facts: Facts) -> dict[str, Any]:
     """What of the facts is sent: not the checkpoint's name, nor an age that few reach."""
     found = {
         "task": facts.task,
+        "no_model_has_judged_it": facts.unanswered,
         "withheld": facts.abstained,
         "why_withheld": facts.abstain_reason,
         "unusable": facts.unusable,

@@ -44,6 +44,8 @@ def _severe(facts: Facts) -> bool:
 
 
 def _withheld(facts: Facts) -> str:
+    if facts.unanswered:
+        return f"No model has judged this ECG: {facts.unanswered}. Below is only what was measured in it."
     if not facts.abstained:
         return ""
     reason = f" ({facts.abstain_reason})" if facts.abstain_reason else ""

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import zipfile
 
 from hubert_ecg.ecg.recording import Recording
-from serve.diagnosis.batch_table import batch_csv, batch_frame
+from serve.diagnosis.batch_table import batch_csv, batch_frame, batch_items
 from serve.diagnosis.session import Session
 from serve.diagnosis.trouble import single_lead
+from serve.pdf import batch_zip
 from tests.serve.diagnosis.answers import answer, finding
 from tests.serve.diagnosis.ecg_files import samples_mv
 
@@ -41,9 +43,17 @@ def test_the_csv_reads_back_with_accents_and_no_formula() -> None:
     content = batch_csv(held())
     assert content.startswith(b"\xef\xbb\xbf")
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
-    assert [row["ECG"] for row in rows] == ["Müller.edf", "'=HYPERLINK(1)", "lead.npy"]
-    assert [row["AFIB"] for row in rows] == ["0.87", "0.87", ""]
-    assert "Open" not in rows[0]
+    assert [row["recording"] for row in rows] == ["Müller.edf", "'=HYPERLINK(1)", "lead.npy"]
+    assert [row["present"] for row in rows] == ["AFIB", "", ""]
+    assert [row["withheld"] for row in rows] == ["", "noise", "One lead is not enough for the model"]
+    assert float(rows[0]["probability AFIB"]) == 0.87
+
+
+def test_the_zip_holds_a_pdf_for_each_and_summaries() -> None:
+    with zipfile.ZipFile(io.BytesIO(batch_zip(batch_items(held())))) as archive:
+        names = archive.namelist()
+        assert all(archive.read(name).startswith(b"%PDF") for name in names if name.endswith(".pdf"))
+    assert len([name for name in names if name.endswith(".pdf")]) == 4
 
 
 def test_of_a_batch_with_no_answers_there_is_a_table_too() -> None:
