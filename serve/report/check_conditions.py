@@ -73,7 +73,7 @@ def _title(mention: Mention, facts: Facts) -> str:
 
 
 def wrong_probabilities(sentence: str, facts: Facts) -> Iterator[str]:
-    """Probabilities that belong to no label that the sentence speaks of; of a regression, other numbers than its own."""
+    """Probabilities that belong to no label that the sentence speaks of; of a regression, numbers not its own."""
     found = [mention for mention in mentions(sentence, facts.labels) if _labels(mention, facts)]
     if facts.task == "regression":
         yield from _wrong_predictions(sentence, found, facts)
@@ -102,7 +102,7 @@ def _is_probability(number: Number, sentence: str, found: Sequence[Mention]) -> 
 def _candidates(
     number: Number, stated: Sequence[Number], found: Sequence[Mention], facts: Facts
 ) -> Sequence[LabelFact]:
-    """The labels that a number may be about: what is named just before, else all of the sentence, else all there are."""
+    """The labels that a number may be about: what is named just before, else all of the sentence, else all."""
     if not found:
         return facts.labels
     before = [mention for mention in found if mention.end <= number.start]

@@ -8,10 +8,12 @@ from serve.report.facts import Facts, MeasurementFact
 from serve.report.numbers import Number, numbers
 
 _SUBJECTS = {
-    "heart_rate": r"\b(?:heart|ventricular|pulse) rate|\bpulse\b|(?<!model )\brate\b(?!-)|\bheart (?:is )?beat(?:s|ing)|\bventricles (?:were |are )?beat(?:ing)?",
+    "heart_rate": r"\b(?:heart|ventricular|pulse) rate|\bpulse\b|(?<!model )\brate\b(?!-)"
+    r"|\bheart (?:is )?beat(?:s|ing)|\bventricles (?:were |are )?beat(?:ing)?",
     "pr": r"\b(?:PR|PQ)\b(?:[- ](?:interval|time|duration))?",
     "qrs": r"\bQRS\b(?! axis)(?: (?:duration|width|complex(?:es)?))?|\bventricular complexes",
-    "qtc": r"\bQTc\b|\b(?:rate-)?corrected QT(?: interval)?|\bQT prolongation|\blong QT\b|\bprolonged QT\b(?! interval of)",
+    "qtc": r"\bQTc\b|\b(?:rate-)?corrected QT(?: interval)?|\bQT prolongation|\blong QT\b"
+    r"|\bprolonged QT\b(?! interval of)",
     "qt": r"\bQT\b(?: interval)?",
     "axis": r"\b(?:QRS |electrical |frontal )?axis",
 }
@@ -19,15 +21,19 @@ _SUBJECT = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _SU
 _OF_UNIT = {"bpm": ("heart_rate",), "ms": ("pr", "qrs", "qtc", "qt"), "deg": ("axis",)}
 _UNIT_OF = {name: unit for unit, names in _OF_UNIT.items() for name in names}
 _BARE = re.compile(
-    r"^(?:[\s:=|(,]|\b(?:is|was|of|at|by|about|around|roughly|lies|measures|duration|interval|Bazett|Fridericia)\b|'s formula)*[-+]?$"
+    r"^(?:[\s:=|(,]|\b(?:is|was|of|at|by|about|around|roughly|lies|measures|duration|interval|Bazett"
+    r"|Fridericia)\b|'s formula)*[-+]?$"
 )
 _LIMIT = re.compile(
-    r"\b(?:normal\w*|limits?|ranges?|usual\w*|at most|up to|more than|less than|above|below|exceed\w*|custom\w*|should|upper"
+    r"\b(?:normal\w*|limits?|ranges?|usual\w*|at most|up to|more than|less than|above|below|exceed\w*|custom\w*"
+    r"|should|upper"
     r"|threshold|allowed|than)\b|[<>≤≥]",
     re.IGNORECASE,
 )
 _UNMEASURED = re.compile(
-    r"\b(?:could not|couldn't|cannot|can't|not|no|un)\b[^.;]{0,40}\b(?:measur|determin|obtain|deriv)\w*", re.IGNORECASE
+    r"\b(?:could not|couldn't|cannot|can't|not|no|un)\b[^.;]{0,40}\b(?:measur|determin|obtain"
+    r"|deriv)\w*",
+    re.IGNORECASE,
 )
 """A sentence that says so may tell which number was found and not believed."""
 _FORMULAS = {
@@ -48,7 +54,7 @@ def _subjects(sentence: str) -> list[_Subject]:
 
 
 def wrong_values(sentence: str, facts: Facts, previous: str | None) -> tuple[list[str], str | None]:
-    """Numbers that are not those measured, and what the sentence was about last; `previous` says it of the one before."""
+    """Numbers that are not those measured, and what the sentence was about last; `previous`: the one before."""
     if facts.measurements is None:
         return [], None
     subjects = _subjects(sentence)
@@ -123,11 +129,15 @@ def _is_limit(number: Number, sentence: str, facts: Facts) -> bool:
 
 
 _NOT_NORMAL = r"(?:than|above|below|outside|over|under|up to|exceed\w*)(?: (?:is|the|its|their|what is|upper|lower))*"
-_NORMAL = r"(?<!ab)(?<!-)\bnormal\b(?! (?:range|values?|is\b|up to|limit|up)|:)|\bunremarkable\b|\bwithin (?:the |its |their )?normal\b|\bfine\b"
+_NORMAL = (
+    r"(?<!ab)(?<!-)\bnormal\b(?! (?:range|values?|is\b|up to|limit|up)|:)|\bunremarkable\b"
+    r"|\bwithin (?:the |its |their )?normal\b|\bfine\b"
+)
 _WORDS: dict[str, dict[str, str]] = {
     "heart_rate": {
         "low": r"\bbradycardi[ac]\b|\b(?:too )?slow(?:er|ly|ed)?\b|\blow(?:er|ered)?\b|\bdecreased\b|\breduced\b",
-        "high": r"\btachycardi[ac]\b|\b(?:too )?(?:fast(?:er)?|quick(?:ly|er)?|rapid(?:ly)?)\b|\bhigh(?:er)?\b|\braised\b|\belevated\b|\bincreased\b|\baccelerated\b",
+        "high": r"\btachycardi[ac]\b|\b(?:too )?(?:fast(?:er)?|quick(?:ly|er)?|rapid(?:ly)?)\b|\bhigh(?:er)?\b"
+        r"|\braised\b|\belevated\b|\bincreased\b|\baccelerated\b",
     },
     "pr": {
         "low": r"\bshort(?:er|ened)?\b",
@@ -136,8 +146,10 @@ _WORDS: dict[str, dict[str, str]] = {
     "qrs": {"high": r"\bwid(?:e|er|ened)\b|\bbroad(?:er|ened)?\b|\bprolong\w+", "normal": r"\bnarrow\b|\bslim\b"},
     "qtc": {"low": r"\bshort(?:er|ened)?\b", "high": r"\bprolong\w+|\blong(?:er)?\b|\blengthened\b"},
     "axis": {
-        "low": r"\bleft(?:ward)? (?:electrical |QRS )?axis|\bdeviat\w+ (?:\w+ ){0,2}(?:to the )?left\b|\bto the left\b|\bleft axis deviation",
-        "high": r"\bright(?:ward)? (?:electrical |QRS )?axis|\bdeviat\w+ (?:\w+ ){0,2}(?:to the )?right\b|\bto the right\b|\bright axis deviation",
+        "low": r"\bleft(?:ward)? (?:electrical |QRS )?axis|\bdeviat\w+ (?:\w+ ){0,2}(?:to the )?left\b"
+        r"|\bto the left\b|\bleft axis deviation",
+        "high": r"\bright(?:ward)? (?:electrical |QRS )?axis|\bdeviat\w+ (?:\w+ ){0,2}(?:to the )?right\b"
+        r"|\bto the right\b|\bright axis deviation",
     },
 }
 _ALWAYS = {"heart_rate": re.compile(r"\b(?:brady|tachy)cardi[ac]\b|\b(?:too fast|too slow)", re.IGNORECASE)}
@@ -149,7 +161,8 @@ _CHUNK = re.compile(
     r"[;,:]|\.\s|\band the\b|\bbut\b|\bwhile\b|\band (?=(?:a|an|there|PR|QRS|QTc?|axis|heart)\b)", re.IGNORECASE
 )
 _CONTINUES = re.compile(
-    r"^\s*(?:(?:which|that|and|so|hence|thus|therefore|i\.e\.|but|still|slightly|clearly) ?)*(?:is|are|was|were|which|hence|thus|not|too|also)\b"
+    r"^\s*(?:(?:which|that|and|so|hence|thus|therefore|i\.e\.|but|still|slightly|clearly) ?)*(?:is|are|was|were"
+    r"|which|hence|thus|not|too|also)\b"
 )
 _HYPOTHETICAL = re.compile(r"\b(?:if|whether|in case|may cause|can cause|would|look(?:s|ed)? for)\b", re.IGNORECASE)
 

@@ -10,7 +10,12 @@ Comparison = Literal["above", "below"]
 
 _NUMBER = re.compile(r"(?<![\w.,])(?P<sign>[-+](?=\d))?(?P<digits>\d+(?:\.\d+)?|\.\d+)")
 _UNITS: tuple[tuple[Unit, float, str], ...] = (
-    ("bpm", 1.0, r"bpm|/ ?min|(?:heart ?)?beats?(?: per |/| a |/ )min|times (?:a|per|each|every) min|per min|a minute"),
+    (
+        "bpm",
+        1.0,
+        r"bpm|/ ?min|(?:heart ?)?beats?(?: per |/| a |/ )min|times (?:a|per|each|every) min|per min"
+        r"|a minute",
+    ),
     ("ms", 1.0, r"ms\b|msec|milliseconds?"),
     ("other", 1.0, r"mV|Hz|mm|µV|-?years?|-?lead|st\b|nd\b|rd\b|th\b|\.? (?:January|of the)"),
     ("ms", 1000.0, r"s\b|sec\b|seconds?"),
@@ -25,11 +30,13 @@ _ABOUT = re.compile(
     re.IGNORECASE,
 )
 _ABOVE = re.compile(
-    r"(?:\b(?:above|over|more than|greater than|exceeding|exceeds|longer than|at least|from)|[>≥]) ?(?:the |an? )?(?:\w+ ){0,2}?$",
+    r"(?:\b(?:above|over|more than|greater than|exceeding|exceeds|longer than|at least|from)|[>≥]) ?(?:the "
+    r"|an? )?(?:\w+ ){0,2}?$",
     re.IGNORECASE,
 )
 _BELOW = re.compile(
-    r"(?:\b(?:below|under|less than|smaller than|at most|up to|shorter than|no more than)|[<≤]) ?(?:the |an? )?(?:\w+ ){0,2}?$",
+    r"(?:\b(?:below|under|less than|smaller than|at most|up to|shorter than|no more than)|[<≤]) ?(?:the "
+    r"|an? )?(?:\w+ ){0,2}?$",
     re.IGNORECASE,
 )
 

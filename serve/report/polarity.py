@@ -1,7 +1,8 @@
 """Whether a sentence asserts or denies a condition that it mentions.
 
 Rules in the manner of NegEx (Chapman et al., J Biomed Inform 2001): words before or after a mention within its clause
-decide; a negated exclusion (`cannot be ruled out`) raises a condition, and what is only asked or explained says nothing.
+decide; a negated exclusion (`cannot be ruled out`) raises a condition, and what is only asked or explained says
+nothing.
 """
 
 import re
@@ -17,20 +18,24 @@ BLANK = "□"
 
 _CLAUSE = re.compile(
     r";|\s[–—]\s|,? (?:but|however|although|though|whereas|while|because|since|yet|except|hence|apart from that)\b"
-    r"|, (?:so|which|with|in addition|thus|therefore)\b|,? and (?:there (?:is|are)|it (?:is|does|sees)|the (?:model|heart|QRS|PR|axis|rate))\b",
+    r"|, (?:so|which|with|in addition|thus|therefore)\b|,? and (?:there (?:is|are)|it (?:is|does|sees)"
+    r"|the (?:model|heart|QRS|PR|axis|rate))\b",
     re.IGNORECASE,
 )
 _EXCLUDE = r"(?:exclud(?:e|ed|ing)|rul(?:e|ed|ing) out|dismiss(?:ed)?)"
 _NOT_EXCLUDED = re.compile(
     rf"(?:\bcan ?not|\bcan't|\bcould not|\bcouldn't|\bnot|\bnever|n't|\bunable to|\bimpossible to)\b"
-    rf"(?: (?:yet|be|been|entirely|fully|safely|completely|reliably|definitely|possible to|with certainty))* {_EXCLUDE}"
+    rf"(?: (?:yet|be|been|entirely|fully|safely|completely|reliably|definitely|possible to"
+    rf"|with certainty))* {_EXCLUDE}"
     rf"|\b{_EXCLUDE} neither|\b(?:neither|nor)\b[^.;]{{0,80}}\b(?:can|could) be {_EXCLUDE}",
     re.IGNORECASE,
 )
 _OPEN = re.compile(
-    r"\bwhether\b|\bwithheld\b|\bnot to be (?:used|relied)|\bif\b|\bin case\b|\blook(?:s|ed)? for\b|\brisk of\b|\bhistory of\b"
+    r"\bwhether\b|\bwithheld\b|\bnot to be (?:used|relied)|\bif\b|\bin case\b|\blook(?:s|ed)? for\b|\brisk of\b"
+    r"|\bhistory of\b"
     r"|\bsuch as\b|\b(?:paroxysmal|intermittent|at other times|another time)\b|\bwas considered\b|\bin general\b"
-    r"|\b(?:cannot|can not|can't|could not|impossible|not possible|neither)\b[^.;]{0,25}\b(?:said|told|confirmed|judged|decided|assessed|determined|stated)\b",
+    r"|\b(?:cannot|can not|can't|could not|impossible|not possible|neither)\b[^.;]{0,25}\b(?:said|told"
+    r"|confirmed|judged|decided|assessed|determined|stated)\b",
     re.IGNORECASE,
 )
 _POSSIBLE = re.compile(
@@ -44,7 +49,8 @@ _DENIES = re.compile(
 )
 _VERB = re.compile(r"^.+\b(?:is|are|was|were|has|have|had|shows?|there)\b")
 _DENIED_AFTER = re.compile(
-    rf"\b(?:not(?! only)|never|absent|(?:highly |very )?(?:unlikely|improbable)|{_EXCLUDE}|missing|negative|out of the question"
+    rf"\b(?:not(?! only)|never|absent|(?:highly |very )?(?:unlikely|improbable)|{_EXCLUDE}|missing|negative"
+    rf"|out of the question"
     r"|(?:is|are|was|were|stays?|remains?|lies?|lying) (?:well |far |just |clearly )?below|no longer)\b|n't\b",
     re.IGNORECASE,
 )
@@ -62,7 +68,8 @@ _SMALL = re.compile(
     r"^\W{0,3}(?:(?:an?|probability|p|got|at|with|of|about|only|reaches|has|is)[\s:=]*){0,4}(?:below |above |< ?)?\d"
 )
 _EXPLAINS = re.compile(
-    r"^(?:in|with|during) (?:an? |the )?(?:complete )?$|\b(?:typical (?:of|for)|characteristic of|seen in|known from) (?:an? )?$",
+    r"^(?:in|with|during) (?:an? |the )?(?:complete )?$|\b(?:typical (?:of|for)|characteristic of|seen in"
+    r"|known from) (?:an? )?$",
     re.IGNORECASE,
 )
 _AS_BEFORE = re.compile(

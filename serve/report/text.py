@@ -9,7 +9,7 @@ from serve.report.vocabulary import concept_of
 EXPLAINED = MappingProxyType(
     {
         "AFIB": "the upper chambers of the heart quiver instead of contracting together, and the pulse is irregular",
-        "AFLT": "the upper chambers of the heart beat very fast and in a circle, and only some of these beats get through",
+        "AFLT": "the upper chambers of the heart beat very fast, driven in a circle, and only some beats get through",
         "LBBB": "the signal reaches the left main chamber of the heart late",
         "RBBB": "the signal reaches the right main chamber of the heart late",
         "1AVB": "the signal takes long from the upper to the lower chambers of the heart, but it always gets through",

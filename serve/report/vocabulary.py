@@ -60,15 +60,18 @@ _PATTERNS: Mapping[str, str] = MappingProxyType(
         r"|\bdelayed (?:AV|atrio-?ventricular) conduction",
         "AVB": r"\b(?:AV|A-V|atrio-?ventricular)[- ]block|\bheart block",
         "VF": r"\bventricular (?:fibrillation|flutter|tachycardia)|\btorsades?",
-        "AFIB": r"\b(?:atrial |auricular )?fibrillation(?: of the atria)?|\bA-?fib\b|\batria (?:are|is|were) fibrillating",
+        "AFIB": r"\b(?:atrial |auricular )?fibrillation(?: of the atria)?|\bA-?fib\b|\batria (?:are|is"
+        r"|were) fibrillating",
         "AFLT": r"\b(?:atrial |auricular )?flutter(?: of the atria)?(?! waves)|\batria (?:are|is|were) fluttering",
         "MI": r"\b(?:myocardial )?infarct(?:ion)?|\bheart attack|\bN?STEMI\b|\bisch(?:a)?emia|\bischa?emic",
         "STE": r"\bST[- ](?:segment[- ])?(?:elevation|depression)s?",
         "LVH": r"\b(?:left |right )?ventricular hypertrophy|\b[LR]VH\b",
-        "OTHER": r"\bpericarditis|\bWolff|\bWPW\b|\bBrugada|\bhemiblock|\b(?:left )?(?:anterior|posterior) fascicular block"
+        "OTHER": r"\bpericarditis|\bWolff|\bWPW\b|\bBrugada|\bhemiblock|\b(?:left )?(?:anterior"
+        r"|posterior) fascicular block"
         r"|\bhyperkal(?:a)?emia|\bpulmonary embolism|\bventricular (?:premature|ectopic)|\bextrasystoles?",
         "ABNORMAL": rf"\babnormal {_THING}|\b{_THING} (?:is|looks|appears|seems) abnormal",
-        "NORM": rf"\b{_NORMAL}(?:[- ]looking)? (?:12-lead )?{_THING}|\b{_THING} (?:is|looks|appears|seems|as|to be|was) {_NORMAL}"
+        "NORM": rf"\b{_NORMAL}(?:[- ]looking)? (?:12-lead )?{_THING}|\b{_THING} (?:is|looks|appears|seems|as"
+        rf"|to be|was) {_NORMAL}"
         rf"|\b{_THING} (?:is|looks|appears|seems|was) not {_NORMAL}|\bnothing out of the ordinary",
         "SINUS": r"\bsinus rhythm",
         "REGULAR": r"\bregular(?:ly)? (?:sinus )?rhythm|\brhythm (?:is|was|looks|appears) (?:quite |very )?regular"

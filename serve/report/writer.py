@@ -23,7 +23,8 @@ __all__ = ["ReportError", "WriterSettings", "message", "write_report"]
 
 _NOT_A_DIAGNOSIS = re.compile(r"\b(?:not|no) (?:a )?(?:medical )?diagnosis", re.IGNORECASE)
 _DECLINES = re.compile(
-    r"^\W*(?:I(?:'|’)?m (?:sorry|unable)|I am (?:sorry|unable)|Sorry|I (?:can(?:'|’)t|cannot|won(?:'|’)t)|As an AI|Unfortunately, I)",
+    r"^\W*(?:I(?:'|’)?m (?:sorry|unable)|I am (?:sorry|unable)|Sorry|I (?:can(?:'|’)t|cannot|won(?:'|’)t)"
+    r"|As an AI|Unfortunately, I)",
     re.IGNORECASE,
 )
 _SHORT = 400
@@ -79,7 +80,7 @@ def write_report(settings: WriterSettings, key: str | None, facts: Facts, png: b
                 max_retries=0,
                 http_client=http,
             ) as client,
-            client.chat.completions.create(model=settings.model, messages=messages, stream=True) as stream,  # type: ignore[call-overload]
+            client.chat.completions.create(model=settings.model, messages=messages, stream=True) as stream,
         ):
             for piece in _pieces(stream, settings, ended):
                 written.append(piece)

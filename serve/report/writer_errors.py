@@ -56,8 +56,8 @@ def _of_status(error: openai.APIStatusError, model: str, base_url: str, key: str
         return ReportError(f"The server at {base_url} is out of order ({status}). Try again later.")
     if status in (400, 413, 415, 422):
         return ReportError(
-            f"The server does not accept the request ({status}){_said(error, key)}. Does the model {model!r} understand "
-            "pictures?"
+            f"The server does not accept the request ({status}){_said(error, key)}. "
+            f"Does the model {model!r} understand pictures?"
         )
     return ReportError(f"The server at {base_url} answered {status}, which is no report. Check the address.")
 

@@ -1,7 +1,7 @@
 """A server on loopback that speaks OpenAI's chat completions, as far as reports need it: well, or badly on purpose.
 
-How it behaves is the name of the model that is asked for (see `BEHAVIOURS`); any other name gets a 404. What it was sent is at
-GET /requests, as JSON. In a test: `with openai_server() as server:`; as a process of its own:
+How it behaves is the name of the model that is asked for (see `BEHAVIOURS`); any other name gets a 404. What it was
+sent is at GET /requests, as JSON. In a test: `with openai_server() as server:`; as a process of its own:
 `python -m tests.serve.openai_server --port 0`, which prints its base URL.
 """
 
