@@ -139,10 +139,10 @@ def _quality(facts: Facts) -> str:
 
 
 def _safe(name: str) -> str:
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     # The last part of a path only, of either system, and no ending: the PDF has its own.
-    stem = re.split(r"[/\\]", ascii_name)[-1].rsplit(".", 1)[0] or ascii_name
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-")[:_LONGEST_NAME] or "recording"
+    stem = re.sub(r"\.[^.]*$", "", re.split(r"[/\\]", name)[-1])
+    ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", ascii_stem).strip("._-")[:_LONGEST_NAME] or "recording"
 
 
 def _cell(value: str | float) -> str | float:

@@ -20,7 +20,18 @@ def spikes(seconds: float = 10.0, *, high_mv: float = 1.0, every_s: float = 1.0)
 def page_pixels(pdf: bytes, page: int, folder: Path) -> np.ndarray:
     """[row, column, 3] of a page at 300 dpi."""
     path = _written(pdf, folder, "pdftoppm")
-    command = ["pdftoppm", "-r", "300", "-f", str(page), "-l", str(page), "-singlefile", str(path), str(folder / "page")]
+    command = [
+        "pdftoppm",
+        "-r",
+        "300",
+        "-f",
+        str(page),
+        "-l",
+        str(page),
+        "-singlefile",
+        str(path),
+        str(folder / "page"),
+    ]
     subprocess.run(command, check=True, timeout=120)
     head, pixels = (folder / "page.ppm").read_bytes().split(b"\n255\n", 1)
     width, height = (int(each) for each in head.split()[1:3])

@@ -39,7 +39,9 @@ def test_six_by_two_has_columns_of_5_s_and_twelve_by_one_all_10_s() -> None:
     assert twelve.height_mm == 165.0
 
 
-@pytest.mark.parametrize(("speed", "gain", "left", "width"), [(25, 10, 5.0, 5.0), (50, 20, 2.5, 10.0), (25, 5, 5.0, 5.0)])
+@pytest.mark.parametrize(
+    ("speed", "gain", "left", "width"), [(25, 10, 5.0, 5.0), (50, 20, 2.5, 10.0), (25, 5, 5.0, 5.0)]
+)
 def test_the_pulse_is_a_millivolt_high_and_a_fifth_of_a_second_wide(
     speed: int, gain: int, left: float, width: float
 ) -> None:

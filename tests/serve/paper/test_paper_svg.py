@@ -120,7 +120,9 @@ def test_samples_that_do_not_fit_the_leads_are_refused() -> None:
         paper_svg(np.zeros((3, 100)), 100, STANDARD_LEADS)
 
 
-@pytest.mark.parametrize(("hz", "least", "most"), [(0.2, 0, 0.1), (0.5, 0.69, 0.73), (5, 0.98, 1.02), (40, 0.69, 0.75), (50, 0, 0.3)])
+@pytest.mark.parametrize(
+    ("hz", "least", "most"), [(0.2, 0, 0.1), (0.5, 0.69, 0.73), (5, 0.98, 1.02), (40, 0.69, 0.75), (50, 0, 0.3)]
+)
 def test_the_display_filter_takes_3_db_at_its_edges(hz: float, least: float, most: float) -> None:
     times = np.arange(15_000) / 500
     filtered = display_filter(np.sin(2 * np.pi * hz * times)[None] + 200.0, 500)[0, 5000:10_000]
