@@ -7,14 +7,17 @@ RUN ?= runs/demo
 HOST ?= 127.0.0.1
 CHECKPOINT ?= runs/demo/classifier
 SERVE_FLAGS ?=
+APP_PORT ?= 8501
+APP_FLAGS ?=
 
-.PHONY: demo test acceptance lint install serve clean help
+.PHONY: demo test acceptance lint install serve app clean help
 help:
 	@echo "make demo        install into .venv and run the whole pipeline on simulated ECGs (output: $(RUN))"
 	@echo "make test        lint, types and the fast tests"
 	@echo "make acceptance  the slow tests: kills, full recordings (minutes to an hour)"
 	@echo "make install     what running needs, without the tools of development"
 	@echo "make serve       the HTTP service on port 8000 (CHECKPOINT=$(CHECKPOINT) HOST=$(HOST))"
+	@echo "make app         the diagnosis app on port $(APP_PORT) and the service together (CHECKPOINT=$(CHECKPOINT))"
 	@echo "make clean       remove .venv and the demo's output"
 
 # The stamp is newer than what decides what is installed, so that set-up happens once and again when that changes.
@@ -41,6 +44,11 @@ install:
 serve:
 	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
 	exec $(BIN)/python -m serve --checkpoint $(CHECKPOINT) --host $(HOST) $(SERVE_FLAGS)
+
+# Ctrl-C ends both.
+app:
+	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
+	exec $(BIN)/python -m serve.diagnosis --checkpoint $(CHECKPOINT) --port $(APP_PORT) $(APP_FLAGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hubert_ecg.ecg.examine import all_findings, signal_problems
 from hubert_ecg.ecg.finding import Finding
-from hubert_ecg.ecg.measure import Measurements, measure, normal_range
+from hubert_ecg.ecg.measure import Measurements, measure
 from hubert_ecg.ecg.pacing import SIGNS_OF_PACING
 from hubert_ecg.ecg.preprocess import PreprocessConfig, Waveform, prepare_waveform
 from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording, standard_12_lead
@@ -18,13 +17,13 @@ from hubert_ecg.predictor.explain import Explanation
 from hubert_ecg.predictor.prediction import positive_labels
 from serve.bodies import Received
 from serve.catalogue import Entry
+from serve.measured import measured
 from serve.model import Scores
 from serve.problems import of_recording
-from serve.schemas import ExplanationOut, FindingOut, LabelOut, MeasurementOut, PredictionOut, Unwise
+from serve.schemas import ExplanationOut, FindingOut, LabelOut, PredictionOut, Unwise
 
 ADULT_YEARS = 18
 SHORT_S = 5.0
-_MEASURED = ("heart_rate", "pr", "qrs", "qt", "qtc_bazett", "qtc_fridericia", "axis")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +70,7 @@ def _out_of_scope(
 
 def answer(index: int, prepared: Prepared, scores: Scores, entry: Entry, *, uncertainty: bool) -> PredictionOut:
     """What is sent about one recording."""
+    measurements = prepared.measurements
     withheld = entry.rule and entry.rule.reason(prepared.findings, scores.spread.tolist(), entry.info.label_names)
     return PredictionOut(
         index=index,
@@ -79,7 +79,7 @@ def answer(index: int, prepared: Prepared, scores: Scores, entry: Entry, *, unce
         abstain_reason=withheld,
         out_of_scope=list(prepared.out_of_scope),
         findings=[FindingOut(**finding.to_dict()) for finding in prepared.findings],
-        measurements=None if prepared.measurements is None else _measurements(prepared),
+        measurements=None if measurements is None else measured(measurements, prepared.recording.sex),
     )
 
 
@@ -114,25 +114,6 @@ def _labels(scores: Scores, entry: Entry, *, uncertainty: bool) -> list[LabelOut
         )
         for i, name in enumerate(names)
     ]
-
-
-def _measurements(prepared: Prepared) -> list[MeasurementOut]:
-    found: list[MeasurementOut] = []
-    for name in _MEASURED:
-        measurement: Any = getattr(prepared.measurements, name)
-        low, high = normal_range(name, prepared.recording.sex)
-        found.append(
-            MeasurementOut(
-                name=name,
-                value=measurement.value,
-                unit=measurement.unit,
-                normal_low=low,
-                normal_high=high,
-                leads=list(measurement.leads),
-                reason=measurement.reason,
-            )
-        )
-    return found
 
 
 def _known(value: np.floating) -> float | None:

@@ -1,24 +1,18 @@
 """From a request's body to recordings: JSON numbers, a raw .npy, or uploaded files of any format that is read."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from hubert_ecg.ecg.leads import STANDARD_LEADS
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import ConfigError, HubertEcgError, RecordingError
-from hubert_ecg.formats import ReadOptions, detect_format, read_recordings
+from hubert_ecg.formats import ReadOptions, read_recordings
 from hubert_ecg.formats.amplitude import to_mv, with_checked_amplitude
-from hubert_ecg.formats.detect import header_path
+from serve.in_memory import belongs_to_another, laid_out, without_path
 from serve.problems import Refusal, of_recording
 from serve.schemas import RecordingIn
-
-MEMORY_FOLDER = "/dev/shm"
-"""Uploads are laid here for the readers, which take paths: it is memory, so that no patient's data reach a disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +54,8 @@ def from_npy(data: bytes, options: ReadOptions, *, paced: bool, limits: Limits) 
     """A raw .npy: (12, samples), (samples, 12) or a batch of these."""
     if not data.startswith(b"\x93NUMPY"):
         raise Refusal(422, "unreadable", "body: wanted a .npy file, got something else", field="body")
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        path = Path(folder, "body.npy")
-        path.write_bytes(data)
-        return _checked(_read(str(path), "body", options, limits, paced=paced), limits)
+    with laid_out([("body.npy", data)]) as [path]:
+        return _checked(_read(path, "body", options, limits, paced=paced), limits)
 
 
 def from_files(
@@ -72,16 +64,10 @@ def from_files(
     """Uploaded files, (name, content) each, of any format; the files of a WFDB record come together."""
     if not files:
         raise Refusal(422, "missing file", "files: wanted at least one file, got none", field="files")
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        names = [_safe_name(name, place) for place, (name, _) in enumerate(files)]
-        if len(set(names)) < len(names):
-            raise Refusal(422, "duplicate file", "files: wanted files of different names, got one twice", field="files")
-        for name, (_, content) in zip(names, files, strict=True):
-            Path(folder, name).write_bytes(content)
+    with laid_out(files) as paths:
         received: list[Received] = []
-        for place, name in enumerate(names):
-            path = os.path.join(folder, name)
-            if not _belongs_to_another(path):
+        for place, path in enumerate(paths):
+            if not belongs_to_another(path):
                 received += _read(path, f"files.{place}", options, limits, paced=paced)
                 _check_count(len(received), "files", limits)
         return _checked(received, limits)
@@ -137,19 +123,9 @@ def _read(path: str, place: str, options: ReadOptions, limits: Limits, *, paced:
 
 
 def _without_path(refusal: Refusal, path: str, place: str) -> Refusal:
-    """Messages of readers name the file by its path; the sender knows it as `files.0`."""
-    message = refusal.problem.message.replace(path, place).replace(f"{os.path.dirname(path)}/", "")
-    refusal.problem.message = message
+    """The sender knows the file as `files.0`."""
+    refusal.problem.message = without_path(refusal.problem.message, path, place)
     return refusal
-
-
-def _belongs_to_another(path: str) -> bool:
-    """Whether a file holds the signals of a WFDB record whose header was uploaded as well."""
-    try:
-        header = header_path(path)
-        return header != path and detect_format(path) == "wfdb" and os.path.isfile(header)
-    except RecordingError:
-        return False  # it is no known format; reading it says so
 
 
 def _checked(received: list[Received], limits: Limits) -> list[Received]:
@@ -174,15 +150,3 @@ def _check_count(count: int, field: str, limits: Limits) -> None:
             f"{field}: wanted at most {limits.max_recordings} recordings at once, got {count}; send several requests",
             field=field,
         )
-
-
-def _safe_name(name: str, place: int) -> str:
-    """The last part of an upload's name: headers of WFDB name their signal files by it."""
-    base = os.path.basename(name.replace("\\", "/")).strip()
-    if base in ("", ".", "..") or "\0" in base or len(base.encode()) > 200:
-        raise Refusal(422, "bad file name", "files: wanted a plain file name", field=f"files.{place}")
-    return base
-
-
-def _memory() -> str | None:
-    return MEMORY_FOLDER if os.path.isdir(MEMORY_FOLDER) and os.access(MEMORY_FOLDER, os.W_OK) else None

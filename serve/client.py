@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
@@ -24,17 +24,21 @@ import httpx
 import numpy as np
 from pydantic import ValidationError
 
+from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import HubertEcgError, InputError
 from hubert_ecg.formats import referenced_files
 from hubert_ecg.pipeline.commands import guarded
+from serve.outgoing import json_body
 from serve.schemas import EmbedResponse, ErrorResponse, ExplainResponse, ModelsResponse, PredictResponse
 
-Source = str | os.PathLike[str] | np.ndarray
-"""A file of any known format, or samples [lead, time] or [batch, lead, time] in mV."""
+Source = str | os.PathLike[str] | np.ndarray | Recording | Sequence[Recording]
+"""A file of any known format; samples [lead, time] or [batch, lead, time] in mV; or recordings that were read."""
 
 AGAIN = frozenset({429, 500, 502, 503, 504})
 """Statuses after which the same request may be answered."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+TIMED_OUT, UNREACHABLE = "timed out", "unreachable"
+"""Codes of errors that are not the service's own: it took too long to answer, or there is none at the address."""
 DEFAULT_URL = "http://127.0.0.1:8000"
 KEY_VARIABLE = "HUBERT_ECG_API_KEY"
 """Where the command looks for the bearer key, which on a command line others could read."""
@@ -79,13 +83,14 @@ class Call:
     path: str
     fields: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
+    content_type: str = "application/octet-stream"
     files: tuple[tuple[str, bytes], ...] = ()
 
     def arguments(self) -> dict[str, Any]:
         """Those of httpx's `request`."""
         if self.files:
             return {"files": [("files", each) for each in self.files], "data": dict(self.fields)}
-        headers = {"content-type": "application/octet-stream"} if self.content is not None else {}
+        headers = {"content-type": self.content_type} if self.content is not None else {}
         return {"content": self.content, "params": dict(self.fields), "headers": headers}
 
 
@@ -225,7 +230,7 @@ def exchange(retries: int) -> Exchange:
                 return _content(outcome)
             asked_s = _retry_after_s(outcome)
         elif not left:
-            raise ServiceError(f"the service could not be reached ({outcome!r}); check its address and that it runs")
+            raise _not_answered(outcome)
         # Many clients that were refused together do not come back together.
         yield max(asked_s, pause_s) * random.uniform(1.0, 1.5)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -233,7 +238,11 @@ def exchange(retries: int) -> Exchange:
 
 
 def upload(path: str, source: Source, asked: Mapping[str, Any]) -> Call:
-    """The call that sends a source: an array or a .npy as it is, other files as a form."""
+    """The call that sends a source: an array or a .npy as it is, recordings as JSON, other files as a form."""
+    if not isinstance(source, str | os.PathLike | np.ndarray):
+        recordings = [source] if isinstance(source, Recording) else source
+        content = json_body(recordings, {name: value for name, value in asked.items() if value is not False})
+        return Call(method="POST", path=path, content=content, content_type="application/json")
     fields = {name: _text(value) for name, value in asked.items() if value not in (None, False)}
     if isinstance(source, np.ndarray):
         buffer = io.BytesIO()
@@ -252,6 +261,14 @@ def upload(path: str, source: Source, asked: Mapping[str, Any]) -> Call:
         path=path,
         fields=fields,
         files=tuple((name, Path(folder, name).read_bytes()) for name in names),
+    )
+
+
+def _not_answered(outcome: httpx.TransportError | None) -> ServiceError:
+    if isinstance(outcome, httpx.TimeoutException) and not isinstance(outcome, httpx.ConnectTimeout):
+        return ServiceError(f"the service took too long to answer ({outcome!r}); try again later", code=TIMED_OUT)
+    return ServiceError(
+        f"the service could not be reached ({outcome!r}); check its address and that it runs", code=UNREACHABLE
     )
 
 

@@ -1,13 +1,16 @@
 """The course of a call: what is sent again, after which pause, and what is raised."""
 
+import json
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from hubert_ecg.errors import InputError
-from serve.client import FIRST_PAUSE_S, ServiceError, exchange, upload
+from hubert_ecg.ecg.recording import Recording
+from hubert_ecg.errors import ConfigError, InputError
+from serve.client import FIRST_PAUSE_S, TIMED_OUT, UNREACHABLE, ServiceError, exchange, upload
+from serve.schemas import PredictRequest
 
 
 def response(status: int, body: bytes = b"{}", **headers: str) -> httpx.Response:
@@ -75,3 +78,42 @@ def test_what_is_sent(tmp_path: Path) -> None:
     assert names == ["ecg.hea", "ecg.dat"]
     with pytest.raises(InputError, match="no such file"):
         upload("/v1/predict", tmp_path / "absent.dcm", {})
+
+
+def test_recordings_are_sent_as_numbers_without_ids() -> None:
+    samples = np.array([[0.1, np.nan, -1.23456789], [1, 2, 3]], np.float32)
+    recording = Recording(
+        samples=samples,
+        sampling_rate_hz=500,
+        lead_names=("I", "II"),
+        record_id="Doe_Jane",
+        patient_id="P-17",
+        age_years=63,
+        sex="female",
+    )
+    call = upload("/v1/predict", [recording], {"measurements": True, "uncertainty": False, "paced": True})
+    assert call.content_type == "application/json"
+    assert json.loads(call.content or b"") == {
+        "measurements": True,
+        "recordings": [
+            {
+                "samples": [[0.1, None, -1.234568], [1.0, 2.0, 3.0]],
+                "sampling_rate_hz": 500.0,
+                "leads": ["I", "II"],
+                "units": "mV",
+                "age_years": 63.0,
+                "sex": "female",
+                "paced": True,
+            }
+        ],
+    }
+    PredictRequest.model_validate_json(call.content or b"")
+    with pytest.raises(ConfigError, match="sampling_rate_hz"):
+        upload("/v1/predict", recording, {"sampling_rate_hz": 500})
+
+
+def test_no_answer_in_time_is_not_the_same_as_nobody_there() -> None:
+    for error, code in ((httpx.ReadTimeout("slow"), TIMED_OUT), (httpx.ConnectError("refused"), UNREACHABLE)):
+        with pytest.raises(ServiceError) as caught:
+            run(0, [error])
+        assert (caught.value.code, caught.value.status) == (code, None)

@@ -1,0 +1,27 @@
+"""A trouble on the page: what it is, what to do, and a button to try again."""
+
+import streamlit as st
+
+from serve.diagnosis.trouble import Trouble
+
+_ICONS = {
+    "down": ":material/cloud_off:",
+    "slow": ":material/hourglass_top:",
+    "busy": ":material/group:",
+    "key": ":material/key:",
+    "refused": ":material/block:",
+    "broken": ":material/error:",
+}
+
+
+def show_trouble(trouble: Trouble, *, key: str) -> bool:
+    """Draw it; returns whether the user wants to try again."""
+    text = f"**{trouble.title}.** {_plain(trouble.detail)}\n\n{_plain(trouble.advice)}"
+    box = st.warning if trouble.kind in ("refused", "busy", "slow") else st.error
+    box(text, icon=_ICONS[trouble.kind])
+    return trouble.worth_retrying and st.button("Try again", key=key, icon=":material/refresh:")
+
+
+def _plain(text: str) -> str:
+    """The service's words hold file names and numbers, not Markdown."""
+    return "".join(f"\\{sign}" if sign in "\\*_[]#<>~$|:" else sign for sign in text)

@@ -1,0 +1,1 @@
+"""The report as PDF: fonts, pages and tables; `serve.pdf` is what others call."""
