@@ -8,13 +8,18 @@ HOST ?= 127.0.0.1
 CHECKPOINT ?= runs/demo/classifier
 SERVE_FLAGS ?=
 
-.PHONY: demo test acceptance lint install serve clean help
+NODES ?= 3
+CLUSTER_STATE ?= runs/cluster-local
+
+.PHONY: demo test acceptance lint install serve cluster-local cluster-local-stop clean help
 help:
 	@echo "make demo        install into .venv and run the whole pipeline on simulated ECGs (output: $(RUN))"
 	@echo "make test        lint, types and the fast tests"
 	@echo "make acceptance  the slow tests: kills, full recordings (minutes to an hour)"
 	@echo "make install     what running needs, without the tools of development"
 	@echo "make serve       the HTTP service on port 8000 (CHECKPOINT=$(CHECKPOINT) HOST=$(HOST))"
+	@echo "make cluster-local       a cluster of $(NODES) nodes on this machine, to submit jobs to"
+	@echo "make cluster-local-stop  ends it"
 	@echo "make clean       remove .venv and the demo's output"
 
 # The stamp is newer than what decides what is installed, so that set-up happens once and again when that changes.
@@ -41,6 +46,13 @@ install:
 serve:
 	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
 	exec $(BIN)/python -m serve --checkpoint $(CHECKPOINT) --host $(HOST) $(SERVE_FLAGS)
+
+cluster-local:
+	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
+	$(BIN)/python deploy/local_cluster.py start --nodes $(NODES) --state $(CLUSTER_STATE)
+
+cluster-local-stop:
+	$(BIN)/python deploy/local_cluster.py stop --state $(CLUSTER_STATE)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import numpy as np
 from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
-from jobs.cli import parse
+from jobs.cli import parse_run, print_estimate
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,11 @@ def write_samples(config: SampleConfig) -> list[Path]:
 
 
 def _main() -> None:
-    for path in write_samples(parse("sample", SampleConfig)):
+    config, dry_run = parse_run("sample", SampleConfig)
+    if dry_run:
+        print_estimate("sample", config)
+        return
+    for path in write_samples(config):
         print(f"{path}  {np.load(path, allow_pickle=False).shape}")
 
 

@@ -28,12 +28,24 @@ _ATTEMPTS = 5
 _CONNECT_TIMEOUT_S = 10
 _REQUEST_TIMEOUT_S = 60
 _PIECE_BYTES = 8 * 1024 * 1024
+_COPY_OF_THE_CODE = "/runtime_resources/working_dir_files/"
+"""Where Ray unpacks what `ray job submit --working-dir` has sent."""
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """An absolute local path, or the URI as it is: what may be handed to a process in another directory."""
+    """An absolute local path, or the URI as it is: what may be handed to a process in another directory.
+
+    Raises InputError for a relative path inside a submitted job, which runs in a copy of the code that Ray deletes.
+    """
     text = os.fspath(path)
-    return text if "://" in text else str(Path(text).expanduser().resolve())
+    if is_rooted(text) or text.startswith("~"):
+        return text if "://" in text else str(Path(text).expanduser().resolve())
+    if _COPY_OF_THE_CODE in os.getcwd():
+        raise InputError(
+            f"{text}: wanted an absolute path or s3:// in a job that was submitted to a cluster, got a relative one, "
+            f"which would lie in the job's copy of the code and go with it"
+        )
+    return str(Path(text).resolve())
 
 
 def join(directory: str, *names: str) -> str:
