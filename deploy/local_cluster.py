@@ -55,8 +55,11 @@ class LocalCluster:
         }
 
 
-def start(state: Path, *, nodes: int, cpus_each: int) -> LocalCluster:
-    """Start head and workers, and wait until the job server answers. Everything is ended when one of them fails."""
+def start(state: Path, *, nodes: int, cpus_each: int, head_cpus: int | None = None) -> LocalCluster:
+    """Start head and workers, and wait until the job server answers. Everything is ended when one of them fails.
+
+    `head_cpus`: what the head offers where it is not as much as every other node; 0 keeps work away from it.
+    """
     if (state / STATE).exists():
         sys.exit(f"{state}: a cluster was started there already; end it first: make cluster-local-stop")
     # Sockets have to lie at a path of at most 107 characters.
@@ -70,7 +73,7 @@ def start(state: Path, *, nodes: int, cpus_each: int) -> LocalCluster:
     )
     head = ["--head", f"--port={port}", "--include-dashboard=true", f"--dashboard-host={HOST}"]
     head += [f"--dashboard-port={dashboard_port}", f"--temp-dir={folder}/ray"]
-    processes = [_node(planned, head, cpus_each)]
+    processes = [_node(planned, head, cpus_each if head_cpus is None else head_cpus)]
     try:
         _wait_for_server(planned, processes)
         processes += [_node(planned, [f"--address={planned.address}"], cpus_each) for _ in range(nodes - 1)]
@@ -86,6 +89,15 @@ def start(state: Path, *, nodes: int, cpus_each: int) -> LocalCluster:
     exports = "".join(f"export {name}={value}\n" for name, value in cluster.environment.items())
     (state / "env").write_text(exports)
     return cluster
+
+
+def add_node(state: Path, *, cpus: int, nodes: int) -> None:
+    """One worker more, as where a machine that was lost is replaced; waits until `nodes` are there."""
+    cluster = read(state)
+    process = _node(cluster, [f"--address={cluster.address}"], cpus)
+    _wait_for_nodes(cluster, [process], nodes)
+    more = replace(cluster, pids=(*cluster.pids, process.pid), started=(*cluster.started, _began(process.pid)))
+    (state / STATE).write_text(json.dumps(asdict(more), indent=2))
 
 
 def read(state: Path) -> LocalCluster:

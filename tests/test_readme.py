@@ -30,7 +30,7 @@ def flags_of(verb: str) -> set[str]:
     """All flags of a job; those of a source of recordings also go by their short names."""
     names = settings_of(config_class(verb))
     short = {name.split(".", 1)[1] for name in names if "." in name} if verb in FROM_RAW else set()
-    return names | short | {"help", "config", "print_config"}
+    return names | short | {"help", "config", "print_config", "dry_run"}
 
 
 def shell_commands(kind: str = "bash") -> list[str]:
@@ -77,7 +77,7 @@ def test_recipes_and_files_that_are_mentioned_exist() -> None:
     for name in re.findall(r"`((?:hubert_ecg|jobs|tests)/[\w/]*(?:\.\w+)?)`", README):
         assert (ROOT / name).exists(), name
     targets = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake (\w+)\b", README):
+    for target in re.findall(r"\bmake ([\w-]+)\b", README):
         assert re.search(rf"^{target}:", targets, re.MULTILINE), target
 
 

@@ -6,6 +6,8 @@ assumptions. Other machines differ, by a factor of two easily.
 
 from dataclasses import dataclass
 
+from hubert_ecg.pipeline.prepare_shard import AHEAD
+
 SAMPLES_PER_CROP = 6000
 """12 leads of 5 s at 100 Hz."""
 
@@ -16,6 +18,10 @@ class Rates:
 
     prepare_core_s: float = 3.0e-3
     """One core, one ECG of 10 s, 500 or 100 Hz, all of jobs.prepare (benchmarks.prepare)."""
+    request_s: float = 0.025
+    """From a request of an object store to its answer. An assumption."""
+    requests_per_ecg: int = 4
+    """A header and a signal file, each asked for its size and then its content (tests/storage/test_weak_store.py)."""
     descriptor_core_s: float = 1 / (3 * 3114)
     """One core, one crop: 39 MFCC and the nearest of 100 clusters (README: jobs.label, 3,114 ECGs of three crops per
     second). The other descriptors are faster."""
@@ -37,3 +43,8 @@ class Rates:
     """One token of one codebook in a label table."""
     feature_bytes: float = 4.0
     """One number of a feature table."""
+
+    def prepare_s(self, *, remote: bool) -> float:
+        """One worker, one ECG in jobs.prepare: its computing, or where that is longer the wait for the store, of which
+        it asks for several recordings at a time."""
+        return max(self.prepare_core_s, self.requests_per_ecg * self.request_s / AHEAD if remote else 0.0)

@@ -12,6 +12,8 @@ import boto3
 import pytest
 import yaml
 
+from hubert_ecg.errors import ConfigError
+from hubert_ecg.pipeline.ray_cluster import LIMITS, cluster_limits
 from tests.job_commands import ROOT
 from tests.object_store import store_environment
 
@@ -61,6 +63,31 @@ def test_limits_agree_with_one_another() -> None:
     assert "InstanceMarketOptions" not in head["node_config"]
     assert kinds["cpu"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
     assert "InstanceMarketOptions" not in kinds["gpu"]["node_config"]
+
+
+def test_jobs_are_told_how_far_the_cluster_may_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = CONFIG["available_node_types"]
+    [told] = re.findall(rf"{LIMITS}=(\S+)", "\n".join(CONFIG["head_start_ray_commands"]))
+    monkeypatch.setenv(LIMITS, told)
+    cpus, gpus = (
+        kinds[name]["max_workers"] * kinds[name]["resources"][resource]
+        for name, resource in (("cpu", "CPU"), ("gpu", "GPU"))
+    )
+    assert cluster_limits() == {"CPU": cpus, "GPU": gpus}
+    job = yaml.safe_load((ROOT / "deploy" / "kuberay" / "rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+    groups = {group["groupName"]: group for group in job["workerGroupSpecs"]}
+    most = {
+        resource: groups[name]["maxReplicas"]
+        * int(groups[name]["template"]["spec"]["containers"][0]["resources"]["limits"][key])
+        for name, resource, key in (("cpu", "CPU", "cpu"), ("gpu", "GPU", "nvidia.com/gpu"))
+    }
+    [container] = job["headGroupSpec"]["template"]["spec"]["containers"]
+    [told] = [variable["value"] for variable in container["env"] if variable["name"] == LIMITS]
+    monkeypatch.setenv(LIMITS, told)
+    assert cluster_limits() == most
+    monkeypatch.setenv(LIMITS, "128 CPUs")
+    with pytest.raises(ConfigError, match="wanted the like of CPU=128,GPU=8, got '128 CPUs'"):
+        cluster_limits()
 
 
 def test_every_number_is_explained() -> None:
