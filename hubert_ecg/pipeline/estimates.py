@@ -35,7 +35,7 @@ def _prepare(config: Any, rates: Rates) -> Estimate:
 def _of_raw(raw: RawRecordings, preprocess: PreprocessConfig, rates: Rates) -> Estimate:
     rows = raw.listing.table.num_rows
     remote = raw.config.source != "simulated" and "://" in raw.config.input
-    each_s = rates.prepare_s(remote=remote)
+    each_s = rates.prepare_s(remote=remote) + (rates.simulate_core_s if raw.config.source == "simulated" else 0)
     waits = f", {rates.request_s * 1e3:g} ms per request of the store" if remote else ""
     return Estimate(
         rows=rows,

@@ -18,6 +18,8 @@ class Rates:
 
     prepare_core_s: float = 3.0e-3
     """One core, one ECG of 10 s, 500 or 100 Hz, all of jobs.prepare (benchmarks.prepare)."""
+    simulate_core_s: float = 0.03
+    """One core, one simulated ECG of 10 s at 500 Hz (timed over 20 of them)."""
     request_s: float = 0.025
     """From a request of an object store to its answer. An assumption."""
     requests_per_ecg: int = 4
