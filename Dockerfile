@@ -8,8 +8,9 @@
 # (-e HUBERT_ECG_API_KEYS=name:key) and put a proxy with TLS in front.
 FROM python:3.11-slim-bookworm
 
-# make runs the steps; libgomp is what torch and scikit-learn compute with, libsndfile reads FLAC.
-RUN apt-get update && apt-get install -y --no-install-recommends make libgomp1 libsndfile1 && rm -rf /var/lib/apt/lists/*
+# make runs the steps, KubeRay asks its pods how they are with wget, libgomp is what torch and scikit-learn compute with,
+# libsndfile reads FLAC.
+RUN apt-get update && apt-get install -y --no-install-recommends make wget libgomp1 libsndfile1 && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /app
 COPY Makefile pyproject.toml constraints.txt README.md ./
@@ -21,6 +22,9 @@ COPY tune_spaces ./tune_spaces
 # PyPI's torch holds CUDA and runs on CPUs too. A smaller image: --build-arg PIP_EXTRA_INDEX_URL=<index of CPU builds>.
 ARG PIP_EXTRA_INDEX_URL
 RUN make install PYTHON=python3.11
+# KubeRay and `ray job submit` start `ray` and `python` by name, also from login shells, which set the path anew.
+ENV PATH=/app/.venv/bin:$PATH
+RUN echo 'PATH=/app/.venv/bin:$PATH' > /etc/profile.d/venv.sh
 
 # Nothing of the service needs root.
 RUN useradd --create-home ecg

@@ -9,8 +9,10 @@ CHECKPOINT ?= runs/demo/classifier
 SERVE_FLAGS ?=
 APP_PORT ?= 8501
 APP_FLAGS ?=
+NODES ?= 3
+CLUSTER_STATE ?= runs/cluster-local
 
-.PHONY: demo test acceptance lint install serve app clean help
+.PHONY: demo test acceptance lint install serve app cluster-local cluster-local-stop clean help
 help:
 	@echo "make demo        install into .venv and run the whole pipeline on simulated ECGs (output: $(RUN))"
 	@echo "make test        lint, types and the fast tests"
@@ -18,6 +20,8 @@ help:
 	@echo "make install     what running needs, without the tools of development"
 	@echo "make serve       the HTTP service on port 8000 (CHECKPOINT=$(CHECKPOINT) HOST=$(HOST))"
 	@echo "make app         the diagnosis app on port $(APP_PORT) and the service together (CHECKPOINT=$(CHECKPOINT))"
+	@echo "make cluster-local       a cluster of $(NODES) nodes on this machine, to submit jobs to"
+	@echo "make cluster-local-stop  ends it"
 	@echo "make clean       remove .venv and the demo's output"
 
 # The stamp is newer than what decides what is installed, so that set-up happens once and again when that changes.
@@ -49,6 +53,13 @@ serve:
 app:
 	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
 	exec $(BIN)/python -m serve.diagnosis --checkpoint $(CHECKPOINT) --port $(APP_PORT) $(APP_FLAGS)
+
+cluster-local:
+	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
+	$(BIN)/python deploy/local_cluster.py start --nodes $(NODES) --state $(CLUSTER_STATE)
+
+cluster-local-stop:
+	$(BIN)/python deploy/local_cluster.py stop --state $(CLUSTER_STATE)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

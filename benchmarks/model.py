@@ -32,6 +32,7 @@ from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input, prepare_wav
 from hubert_ecg.ecg.recording import standard_12_lead
 from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition
 from hubert_ecg.models import HubertECG, HubertECGClassifier, HubertECGConfig, HubertECGEncoder, model_config
+from hubert_ecg.models.flops import forward_flops
 from hubert_ecg.models.onnx import to_onnx
 from hubert_ecg.storage.checkpoint import load_checkpoint
 
@@ -172,27 +173,6 @@ def utilisation(size: str, config: HubertECGConfig, seconds: float, options: arg
     reached = 3 * options.batch * forward_flops(config, NUM_SAMPLES) / seconds / 1e12
     share = f"{reached / peak:.1%} of the bf16 peak" if peak else "peak of this device not known"
     print(f"{f'{size} training step, model FLOP utilisation':<48} {share} ({reached:.1f} TFLOP/s, {name})")
-
-
-def forward_flops(config: HubertECGConfig, num_samples: int) -> int:
-    """Floating-point operations of one recording's forward pass, a multiplication and an addition counting as two.
-
-    Convolutions of the stem, projection, positional convolution in its direct form, and per layer and token T the four
-    projections 4 D^2, scores and mixing 2 T D, and the feed-forward block 2 D F. Norms, activations and softmax are
-    left out. Masked tokens are computed like all others.
-    """
-    length, channels, products = num_samples, 1, 0
-    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        length = (length - kernel) // stride + 1
-        products += length * width * channels * kernel
-        channels = width
-    hidden, tokens = config.hidden_size, length
-    products += tokens * channels * hidden
-    # The direct form of an even kernel computes one position more than it keeps.
-    positions = tokens + 1 - config.num_conv_pos_embeddings % 2
-    products += positions * hidden * hidden // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
-    layer = 4 * hidden**2 + 2 * tokens * hidden + 2 * hidden * config.intermediate_size
-    return 2 * (products + config.num_hidden_layers * tokens * layer)
 
 
 def compare_serving(size: str, options: argparse.Namespace) -> None:

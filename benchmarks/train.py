@@ -30,11 +30,12 @@ import numpy as np
 import torch
 
 from benchmarks.dump import recut, simulated, tiled
-from benchmarks.model import PEAK_TFLOPS, forward_flops
+from benchmarks.model import PEAK_TFLOPS
 from benchmarks.report import line, machine
 from hubert_ecg.clustering.codebook import Codebook, normalise_with
 from hubert_ecg.ecg.features import DescriptorConfig
 from hubert_ecg.models import model_config
+from hubert_ecg.models.flops import forward_flops
 from hubert_ecg.pipeline.curves import STEPS
 from hubert_ecg.pipeline.label import LabelConfig, label
 from hubert_ecg.pipeline.pretrain import PretrainConfig, PretrainJob, pretrain

@@ -19,8 +19,14 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 def parse(verb: str, config_class: type, arguments: list[str] | None = None) -> Any:
     """The settings of a job as its dataclass. Raises ConfigError when a flag is unknown, missing or impossible."""
+    return parse_run(verb, config_class, arguments)[0]
+
+
+def parse_run(verb: str, config_class: type, arguments: list[str] | None = None) -> tuple[Any, bool]:
+    """The settings of a job, and whether only what it would take is asked for (--dry_run). Raises ConfigError."""
     parser = ArgumentParser(prog=f"python -m jobs.{verb}", description=config_class.__doc__, exit_on_error=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of settings; flags after it win")
+    parser.add_argument("--dry_run", action="store_true", help="say rows, bytes, resources and hours; start nothing")
     parser.add_class_arguments(config_class, as_group=False)
     try:
         settings: Namespace = parser.parse_args(arguments)
@@ -29,7 +35,8 @@ def parse(verb: str, config_class: type, arguments: list[str] | None = None) -> 
         raise ConfigError(
             f"{_plain(str(error), parser)}; python -m jobs.{verb} --help explains all settings"
         ) from error
-    return config_class(**{name: value for name, value in made.items() if name != "config"})
+    own = {name: value for name, value in made.items() if name not in ("config", "dry_run")}
+    return config_class(**own), bool(made.dry_run)
 
 
 def _plain(message: str, parser: ArgumentParser) -> str:
@@ -50,13 +57,27 @@ def run_job(
     Stages start Ray themselves, after they have opened their inputs: what is missing is said in the first second.
     """
     set_up_logging()
-    sys.exit(guarded(lambda: _run(parse(verb, config_class), verb, stage, next_command)))
+    sys.exit(guarded(lambda: _run(*parse_run(verb, config_class), verb, stage, next_command)))
 
 
-def _run(config: Any, verb: str, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]) -> None:
+def print_estimate(verb: str, config: Any) -> None:
+    """Say what a job would take."""
+    from hubert_ecg.pipeline.dry_run import described
+    from hubert_ecg.pipeline.estimates import estimate
+
+    for line in described(verb, estimate(verb, config), config.output):
+        print(line)
+
+
+def _run(
+    config: Any, dry_run: bool, verb: str, stage: Callable[[Any], Manifest], next_command: Callable[[Any], str]
+) -> None:
     from hubert_ecg.storage import files
     from hubert_ecg.storage.artifact import MANIFEST
 
+    if dry_run:
+        print_estimate(verb, config)
+        return
     began = time.monotonic()
     there_before = files.exists(files.join(files.absolute(config.output), MANIFEST))
     manifest = stage(config)

@@ -8,8 +8,8 @@ from typing import Any
 
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.storage import files
-from jobs.cli import parse
-from jobs.recipe import read_recipe, run_stages
+from jobs.cli import parse_run
+from jobs.recipe import print_estimates, read_recipe, run_stages
 
 RECIPE = Path(__file__).with_name("configs") / "demo.yaml"
 
@@ -28,11 +28,15 @@ class DemoConfig:
     """Steps of the fine-tuning."""
 
 
-def run_demo(config: DemoConfig) -> None:
+def run_demo(config: DemoConfig, dry_run: bool = False) -> None:
     """Run every stage that is not finished yet, then show the result and what to try next."""
     began = time.monotonic()
     variables = {"patients": config.patients, "steps": config.steps, "tuning_steps": config.tuning_steps}
-    run_stages(read_recipe(RECIPE, {"out": config.output} | {name: str(value) for name, value in variables.items()}))
+    stages = read_recipe(RECIPE, {"out": config.output} | {name: str(value) for name, value in variables.items()})
+    if dry_run:
+        print_estimates(stages)
+        return
+    run_stages(stages)
     print(f"\nHeld-out patients of the simulated cohort; {time.monotonic() - began:.0f} s in all\n")
     print("\n".join(_result(f"{config.output}/evaluation")))
     print("\nNext, for example:")
@@ -69,4 +73,4 @@ def _next(output: str) -> list[str]:
 
 if __name__ == "__main__":
     set_up_logging()
-    sys.exit(guarded(lambda: run_demo(parse("demo", DemoConfig))))
+    sys.exit(guarded(lambda: run_demo(*parse_run("demo", DemoConfig))))

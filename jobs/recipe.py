@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
-from hubert_ecg.errors import ConfigError
+from hubert_ecg.errors import ArtifactError, CheckpointError, ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
-from jobs.cli import parse
+from jobs.cli import parse, print_estimate
 
 Stage = tuple[str, list[str]]
 """A verb and its arguments."""
@@ -55,6 +55,17 @@ def run_stages(stages: list[Stage]) -> None:
         print(f"      {time.monotonic() - since:.0f} s", flush=True)
 
 
+def print_estimates(stages: list[Stage]) -> None:
+    """Check the flags of all stages and say what each would take, as far as its inputs are there."""
+    for number, (verb, arguments) in enumerate(stages, start=1):
+        config = _stage(verb, arguments)[1]
+        print(f"\n[{number}/{len(stages)}] python -m jobs.{verb} {shlex.join(arguments)}")
+        try:
+            print_estimate(verb, config)
+        except (ArtifactError, CheckpointError) as error:
+            print(f"{verb}: not known before the stages above have run ({error})")
+
+
 def _stage(verb: str, arguments: list[str]) -> tuple[Callable[[Any], Any], Any]:
     """The function of a stage and its parsed settings."""
     module = import_module(f"hubert_ecg.pipeline.{verb}")
@@ -73,11 +84,13 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jobs.recipe", description="Run the stages of a recipe in order.")
     parser.add_argument("recipe", type=Path, help="a YAML file of jobs/configs")
     parser.add_argument("variables", nargs="*", metavar="name=value", help="values of the recipe's variables")
+    parser.add_argument("--dry_run", action="store_true", help="say what each stage would take; start nothing")
     arguments = parser.parse_args()
     unclear = [pair for pair in arguments.variables if "=" not in pair]
     if unclear:
         raise ConfigError(f"wanted name=value, got {unclear[0]}")
-    run_stages(read_recipe(arguments.recipe, dict(pair.split("=", 1) for pair in arguments.variables)))
+    stages = read_recipe(arguments.recipe, dict(pair.split("=", 1) for pair in arguments.variables))
+    (print_estimates if arguments.dry_run else run_stages)(stages)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """`python -m jobs.sample --output DIR`: sample ECGs as .npy files, 500 Hz, in mV, one per condition and a batch."""
 
+import io
 import logging
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
-from jobs.cli import parse
+from hubert_ecg.storage import files
+from jobs.cli import parse_run, print_estimate
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +33,30 @@ class SampleConfig:
             raise ConfigError(f"--seed: wanted at least 0, got {self.seed}")
 
 
-def write_samples(config: SampleConfig) -> list[Path]:
-    """Write all files and return their paths."""
-    target = Path(config.output)
-    target.mkdir(parents=True, exist_ok=True)
+def write_samples(config: SampleConfig) -> dict[str, tuple[int, ...]]:
+    """Write all files and return the shape of each by its path."""
+    target = files.absolute(config.output)
     ecgs = {
         name: simulate_condition([name], seed=config.seed + place)[0].samples for place, name in enumerate(CONDITIONS)
     }
     arrays = {"single_ecg": ecgs["NORM"], "batch_ecg": np.stack([ecgs[name] for name in BATCH])}
     arrays |= {f"{name.lower()}_ecg": samples for name, samples in ecgs.items()}
+    shapes = {}
     for name, array in arrays.items():
-        np.save(target / f"{name}.npy", array.astype(np.float32), allow_pickle=False)
-    return [target / f"{name}.npy" for name in arrays]
+        path, content = files.join(target, f"{name}.npy"), io.BytesIO()
+        np.save(content, array.astype(np.float32), allow_pickle=False)
+        files.write_bytes(path, content.getvalue())
+        shapes[path] = array.shape
+    return shapes
 
 
 def _main() -> None:
-    for path in write_samples(parse("sample", SampleConfig)):
-        print(f"{path}  {np.load(path, allow_pickle=False).shape}")
+    config, dry_run = parse_run("sample", SampleConfig)
+    if dry_run:
+        print_estimate("sample", config)
+        return
+    for path, shape in write_samples(config).items():
+        print(f"{path}  {shape}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.object_store import store_environment
+
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -71,15 +73,7 @@ def s3_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """`s3://` and the name of an empty bucket; where it is stands in the environment, as it would for a user."""
     import boto3
 
-    environment = {
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ACCESS_KEY_ID": "tester",
-        "AWS_SECRET_ACCESS_KEY": "not-a-real-secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    for name, value in environment.items():
+    for name, value in store_environment(s3_endpoint).items():
         monkeypatch.setenv(name, value)
     name = f"archive-{uuid.uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=name)

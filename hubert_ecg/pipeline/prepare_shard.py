@@ -1,9 +1,11 @@
 """One shard of prepare: read its recordings, look them over, filter and scale them, and write the table."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +26,8 @@ from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import write_part
 
 LISTING = "listing.parquet"
+AHEAD = 8
+"""Recordings that are on their way from an object store while another one is prepared."""
 
 FindingPolicy = Literal["keep", "warn", "set_aside"]
 
@@ -63,18 +67,18 @@ class ShardWork:
         listed = files.read_row_group(files.join(self.directory, LISTING), part).to_pylist()
         rows: list[dict[str, Any]] = []
         set_aside: list[dict[str, str]] = []
-        for row in listed:
+        for row, read in read_ahead(self.source, listed):
             try:
-                prepared, recording = self.prepared(row)
+                prepared, recording = self.prepared(row, read())
                 rows.append(prepared | also(recording))
             except RecordingError as error:
                 detail = self._described(error, row)
                 set_aside.append({"record_id": row["record_id"], "reason": error.reason, "detail": detail})
         return PreparedRows(listed=len(listed), rows=rows, set_aside=set_aside)
 
-    def prepared(self, row: dict[str, Any]) -> tuple[dict[str, Any], Recording]:
+    def prepared(self, row: dict[str, Any], read: Recording) -> tuple[dict[str, Any], Recording]:
         """The table row of one listed recording, and what it was made from. Raises RecordingError when unusable."""
-        recording = standard_12_lead(self.source.read(row), missing=self.preprocess.missing_leads)
+        recording = standard_12_lead(read, missing=self.preprocess.missing_leads)
         problems = signal_problems(recording, missing_leads=self.preprocess.missing_leads, quality=self.quality)
         if self.policy == "set_aside":
             _refuse_severe(recording, problems)
@@ -109,6 +113,29 @@ class ShardWork:
     def _described(self, error: RecordingError, row: dict[str, Any]) -> str:
         """The message of an error; with hashed ids only its reason, for paths and file contents can name people."""
         return f"{row['record_id']}: {error.reason}" if self.salt else str(error)
+
+
+def read_ahead(
+    source: Source, listed: Sequence[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], Callable[[], Recording]]]:
+    """(row, its reading) in order; calling the latter gives the recording or raises what reading it raised.
+
+    From an object store some recordings are asked for before their turn: an answer takes ten times as long to come as
+    a recording takes to be prepared. Recordings of a batch lie in one file, which is fetched once for all of them.
+    """
+    remote = [
+        "://" in files.within(getattr(source, "input", ""), row["path"]) and "#" not in row["path"] for row in listed
+    ]
+    if not listed or not all(remote):
+        yield from ((row, partial(source.read, row)) for row in listed)
+        return
+    with ThreadPoolExecutor(AHEAD) as pool:
+        waiting: deque[Future[Recording]] = deque(pool.submit(source.read, row) for row in listed[:AHEAD])
+        for place, row in enumerate(listed):
+            reading = waiting.popleft()
+            if place + AHEAD < len(listed):
+                waiting.append(pool.submit(source.read, listed[place + AHEAD]))
+            yield row, reading.result
 
 
 @dataclass(frozen=True, kw_only=True)

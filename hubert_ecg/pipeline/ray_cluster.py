@@ -5,9 +5,11 @@ import os
 import warnings
 from typing import Any
 
-from hubert_ecg.errors import ResourceError
+from hubert_ecg.errors import ConfigError, ResourceError
 
 log = logging.getLogger(__name__)
+
+LIMITS = "HUBERT_ECG_CLUSTER_LIMITS"
 
 # Forwarded lines that say nothing of the user's run: Ray Train polling a dashboard that we do not start; a warning of
 # lost constructor arguments that Ray Data gives for every actor although it holds on to them; and Ray Train's echo of
@@ -60,17 +62,31 @@ def quiet_ray_data() -> Any:
 
 
 def available(resource: str) -> int:
-    """How much of a resource the cluster has in all, busy or not."""
+    """How much of a resource the cluster has in all, busy or not, or may grow to where machines come by need.
+
+    Ray does not tell a job how far its cluster may grow, and a cluster without work has no workers at all; so whoever
+    starts it says so in HUBERT_ECG_CLUSTER_LIMITS, as in `CPU=128,GPU=8`.
+    """
     import ray
 
-    return int(ray.cluster_resources().get(resource, 0))
+    return max(int(ray.cluster_resources().get(resource, 0)), cluster_limits().get(resource, 0))
+
+
+def cluster_limits() -> dict[str, int]:
+    """Resource -> how much of it HUBERT_ECG_CLUSTER_LIMITS promises. Raises ConfigError."""
+    text = os.environ.get(LIMITS, "")
+    try:
+        pairs = [pair.split("=") for pair in text.split(",") if pair.strip()]
+        return {name.strip(): int(count) for name, count in pairs}
+    except ValueError as error:
+        raise ConfigError(f"{LIMITS}: wanted the like of CPU=128,GPU=8, got {text!r}") from error
 
 
 def require_cpus(wanted: float, what: str) -> None:
     """ResourceError unless the cluster has that many CPUs in all, so that work is refused rather than left waiting."""
     import ray
 
-    total = float(ray.cluster_resources().get("CPU", 0))
+    total = max(float(ray.cluster_resources().get("CPU", 0)), cluster_limits().get("CPU", 0))
     if wanted > total:
         raise ResourceError(
             f"{what}: wanted {wanted:g} CPUs, the Ray cluster has {total:g}; ask for fewer workers or join a "

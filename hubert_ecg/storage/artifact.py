@@ -45,7 +45,7 @@ class Shards:
 
     def receipts(self) -> list[dict[str, Any]]:
         """What each shard says of itself, in order."""
-        return [files.read_json(_receipt(self.directory, i)) for i in range(self.parts)]
+        return files.read_jsons([_receipt(self.directory, i) for i in range(self.parts)])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -23,17 +24,31 @@ from pyarrow import fs
 from hubert_ecg.errors import InputError
 from hubert_ecg.storage import packed
 
-_ATTEMPTS = 5
+_ATTEMPTS = 8
 """Tries of one request to an object store, with growing pauses, before it counts as failed."""
 _CONNECT_TIMEOUT_S = 10
 _REQUEST_TIMEOUT_S = 60
+_AT_ONCE = 16
+"""Small files that are read at the same time."""
 _PIECE_BYTES = 8 * 1024 * 1024
+_COPY_OF_THE_CODE = "/runtime_resources/working_dir_files/"
+"""Where Ray unpacks what `ray job submit --working-dir` has sent."""
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """An absolute local path, or the URI as it is: what may be handed to a process in another directory."""
+    """An absolute local path, or the URI as it is: what may be handed to a process in another directory.
+
+    Raises InputError for a relative path inside a submitted job, which runs in a copy of the code that Ray deletes.
+    """
     text = os.fspath(path)
-    return text if "://" in text else str(Path(text).expanduser().resolve())
+    if is_rooted(text) or text.startswith("~"):
+        return text if "://" in text else str(Path(text).expanduser().resolve())
+    if _COPY_OF_THE_CODE in os.getcwd():
+        raise InputError(
+            f"{text}: wanted an absolute path or s3:// in a job that was submitted to a cluster, got a relative one, "
+            f"which would lie in the job's copy of the code and go with it"
+        )
+    return str(Path(text).resolve())
 
 
 def join(directory: str, *names: str) -> str:
@@ -173,6 +188,14 @@ def read_json(path: str) -> Any:
         return json.loads(read_bytes(path))
     except ValueError as error:
         raise InputError(f"{path}: wanted JSON, got something else ({error}); the file is damaged") from error
+
+
+def read_jsons(paths: Sequence[str]) -> list[Any]:
+    """The content of many files, in order; from an object store several at a time, for each answer takes a while."""
+    if not any(_scheme(path) for path in paths):
+        return [read_json(path) for path in paths]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(read_json, paths))
 
 
 def write_json(path: str, value: Any) -> None:

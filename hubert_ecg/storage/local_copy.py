@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hubert_ecg.errors import RecordingError
+from hubert_ecg.errors import InputError, RecordingError
 from hubert_ecg.formats import referenced_files
 from hubert_ecg.storage import files
 
@@ -44,11 +44,14 @@ def _fetch(path: str, folder: str) -> str:
     if suffix.lower() in _BESIDE_A_HEADER and files.exists(stem + _HEADER):
         _fetch_record(stem + _HEADER, folder)
         return os.path.join(folder, os.path.basename(path))
-    if files.is_file(path):
+    try:
         return _fetch_file(path, folder)
-    if files.exists(path + _HEADER):
-        return _fetch_record(path + _HEADER, folder).removesuffix(_HEADER)
-    raise RecordingError("missing file", f"{path}: no such file, nor {path}{_HEADER}; check the data set's folder")
+    except RecordingError:
+        if files.exists(path + _HEADER):
+            return _fetch_record(path + _HEADER, folder).removesuffix(_HEADER)
+        raise RecordingError(
+            "missing file", f"{path}: no such file, nor {path}{_HEADER}; check the data set's folder"
+        ) from None
 
 
 def _fetch_record(header_path: str, folder: str) -> str:
@@ -69,10 +72,14 @@ def _fetch_record(header_path: str, folder: str) -> str:
 
 
 def _fetch_file(path: str, folder: str) -> str:
+    """Asked for at once, and looked up only where that failed: a look-up is a request more for each of millions."""
     local = os.path.join(folder, os.path.basename(path))
-    if not files.is_file(path):
-        raise RecordingError("missing file", f"{path}: no such file; check the data set's folder")
-    files.download(path, local)
+    try:
+        files.download(path, local)
+    except InputError:
+        if files.is_file(path):
+            raise
+        raise RecordingError("missing file", f"{path}: no such file; check the data set's folder") from None
     return local
 
 

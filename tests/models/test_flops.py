@@ -1,12 +1,12 @@
-"""The FLOP formula of the benchmark against torch's own counter over the plain HubertModel."""
+"""The FLOP formula against torch's own counter over the plain HubertModel."""
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import HubertConfig, HubertModel
 
-from benchmarks.model import forward_flops
 from hubert_ecg.models import model_config
+from hubert_ecg.models.flops import forward_flops
 
 
 @pytest.mark.parametrize(("size", "rate"), [("small", 100), ("base", 100), ("tiny", 500)])

@@ -1,0 +1,61 @@
+"""benchmarks.capacity: the page quotes what it prints, its commands parse, and its figures follow from its numbers."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.capacity import BOOT_H, Site, lines, site_of, stages
+from tests.job_commands import ROOT, parsed
+
+PAGE = (ROOT / "docs" / "cluster.md").read_text()
+
+
+def test_the_page_quotes_what_the_script_prints() -> None:
+    assert "\n".join(lines(Site())) in PAGE, "run python -m benchmarks.capacity again and paste what it prints"
+
+
+def test_its_commands_parse_and_form_a_chain() -> None:
+    made: set[str] = set()
+    for stage in stages(Site()):
+        config = parsed(f"python -m jobs.{stage.command}")
+        for role in ("waveforms", "features", "labels", "checkpoint"):
+            value = getattr(config, role, None)
+            assert value is None or value in made, stage.command
+        for book in getattr(config, "codebooks", []):
+            assert re.sub(r"/k\d+$", "", book) in made
+        made.add(config.output)
+
+
+def test_commands_of_the_page_parse() -> None:
+    for verb, flags in re.findall(r"^python -m jobs\.submit (\w+) (.*)$", PAGE, re.M):
+        parsed(f"python -m jobs.{verb} {flags}")
+    for name in re.findall(r"`((?:deploy|docs|hubert_ecg|cluster\.yaml|Dockerfile)[\w/.]*)`", PAGE):
+        assert (ROOT / name).exists(), name
+
+
+def test_figures_by_hand() -> None:
+    site = Site(
+        ecgs=1_000_000, cpu_nodes=2, cpu_vcpus=10, core_share=0.5, prepare_core_ms=3.6, cpu_price=1, head_price=1
+    )
+    prepare = stages(site)[0]
+    # Four requests of 25 ms, eight recordings at a time: 12.5 ms each on 20 workers, where computing takes 7.2 ms.
+    assert prepare.hours == pytest.approx(1_000_000 * 12.5e-3 / 20 / 3600 + BOOT_H)
+    asked = 4 * 0.40 + (2 * 1_000_000 / 256 + 2000) / 1e6 * 5
+    assert prepare.dollars(site) == pytest.approx(prepare.hours * 3 + asked)
+    near = stages(replace(site, request_ms=1))[0]
+    assert near.hours == pytest.approx(1_000_000 * 3.6e-3 / 10 / 3600 + BOOT_H)
+    twice = stages(Site(gpu_nodes=4))
+    for one, other in zip(stages(Site()), twice, strict=True):
+        if one.on_gpus:
+            assert math.isclose((one.hours - BOOT_H) / 2, other.hours - BOOT_H)
+        else:
+            assert one.hours == other.hours
+
+
+def test_numbers_of_the_reader_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert site_of(["--ecgs", "500", "--gpu_price", "1.5"]).gpu_price == 1.5
+    with pytest.raises(SystemExit):
+        site_of(["--ecgs", "0"])
+    assert "--ecgs: wanted more than 0" in capsys.readouterr().err

@@ -1,0 +1,227 @@
+"""cluster.yaml: Ray's launcher takes it, nothing is open, and what it installs is what is tested here."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from hubert_ecg.errors import ConfigError
+from hubert_ecg.pipeline.ray_cluster import LIMITS, cluster_limits
+from tests.job_commands import ROOT
+from tests.object_store import store_environment
+
+TEXT = (ROOT / "cluster.yaml").read_text()
+CONFIG: dict[str, Any] = yaml.safe_load(TEXT)
+TEMPLATE = (ROOT / "deploy" / "aws" / "once.yaml").read_text()
+
+LAUNCH = """
+import copy, json, sys, warnings
+warnings.simplefilter("ignore")
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+from ray.autoscaler._private.command_runner import SSHCommandRunner
+from ray.autoscaler._private.commands import _set_up_config_for_head_node
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+class Provider:
+    def prepare_for_head_node(self, config):
+        return config
+
+config = prepare_config(json.load(sys.stdin))
+config = AWSNodeProvider.fillout_available_node_types_resources(config)
+validate_config(config)
+config = AWSNodeProvider.bootstrap_config(config)
+for_head, _ = _set_up_config_for_head_node(copy.deepcopy(config), Provider(), False)
+with open(for_head["file_mounts"]["~/ray_bootstrap_config.yaml"]) as file:
+    remote = json.load(file)
+json.dump({"resolved": config, "remote": remote}, sys.stdout)
+"""
+"""What `ray up` does before it starts the first machine, by Ray's own functions."""
+
+
+def test_rays_own_validation_takes_it() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(copy.deepcopy(CONFIG))
+    validate_config(config)
+    broken = prepare_config(copy.deepcopy(CONFIG) | {"idle_timeout": 3})
+    with pytest.raises(Exception, match="idle_timeout"):
+        validate_config(broken)
+
+
+def test_limits_agree_with_one_another() -> None:
+    kinds = CONFIG["available_node_types"]
+    assert CONFIG["max_workers"] == sum(kind["max_workers"] for kind in kinds.values())
+    head = kinds[CONFIG["head_node_type"]]
+    assert head["resources"]["CPU"] == 0, "a task must not take the head down"
+    assert "InstanceMarketOptions" not in head["node_config"]
+    assert kinds["cpu"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
+    assert "InstanceMarketOptions" not in kinds["gpu"]["node_config"]
+
+
+def test_jobs_are_told_how_far_the_cluster_may_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = CONFIG["available_node_types"]
+    [told] = re.findall(rf"{LIMITS}=(\S+)", "\n".join(CONFIG["head_start_ray_commands"]))
+    monkeypatch.setenv(LIMITS, told)
+    cpus, gpus = (
+        kinds[name]["max_workers"] * kinds[name]["resources"][resource]
+        for name, resource in (("cpu", "CPU"), ("gpu", "GPU"))
+    )
+    assert cluster_limits() == {"CPU": cpus, "GPU": gpus}
+    job = yaml.safe_load((ROOT / "deploy" / "kuberay" / "rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+    groups = {group["groupName"]: group for group in job["workerGroupSpecs"]}
+    most = {
+        resource: groups[name]["maxReplicas"]
+        * int(groups[name]["template"]["spec"]["containers"][0]["resources"]["limits"][key])
+        for name, resource, key in (("cpu", "CPU", "cpu"), ("gpu", "GPU", "nvidia.com/gpu"))
+    }
+    [container] = job["headGroupSpec"]["template"]["spec"]["containers"]
+    [told] = [variable["value"] for variable in container["env"] if variable["name"] == LIMITS]
+    monkeypatch.setenv(LIMITS, told)
+    assert cluster_limits() == most
+    monkeypatch.setenv(LIMITS, "128 CPUs")
+    with pytest.raises(ConfigError, match="wanted the like of CPU=128,GPU=8, got '128 CPUs'"):
+        cluster_limits()
+
+
+def test_every_number_is_explained() -> None:
+    """A line with a number has a comment, in its own line or above the block that it stands in."""
+    lines = TEXT.splitlines()
+    for place, line in enumerate(lines):
+        if line.lstrip().startswith("#") or not re.search(r"[:{]\s*\d", line):
+            continue
+        above = [before for before in lines[max(0, place - 12) : place] if before.lstrip().startswith("#")]
+        assert "#" in line or above, line
+
+
+def test_what_it_installs_is_what_is_tested_here() -> None:
+    setup = "\n".join(CONFIG["setup_commands"])
+    assert "-c ~/hubert-ecg/constraints.txt -e ~/hubert-ecg" in setup
+    [python] = re.findall(r"--python (3\.\d+)", setup)
+    assert f"python{python}" in (ROOT / "Makefile").read_text()
+    assert CONFIG["file_mounts"]["/home/ubuntu/hubert-ecg"] == "."
+    uv = next(command for command in CONFIG["setup_commands"] if "pip install" in command)
+    assert re.search(r"uv==\d", uv), "what installs is pinned, too"
+
+
+def test_commands_are_sound_shell() -> None:
+    for name in ("initialization_commands", "setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
+        for command in CONFIG[name]:
+            subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
+def test_every_flag_of_ray_start_exists() -> None:
+    from ray.scripts.scripts import start
+
+    known = {flag for parameter in start.params for flag in parameter.opts}
+    starts = [command for command in CONFIG["head_start_ray_commands"] + CONFIG["worker_start_ray_commands"]]
+    used = set(re.findall(r"(--[a-z-]+)", " ".join(starts)))
+    assert len(used) >= 5
+    assert used <= known
+    assert all("RAY_AUTH_MODE=token" in command for command in starts if "ray start" in command)
+    assert "/home/ubuntu/.ray/auth_token" in CONFIG["file_mounts"]
+
+
+@pytest.fixture(scope="module")
+def account(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """cluster.yaml as a user has it: the stack deployed into an account that is moto's, the two places filled in."""
+    home = tmp_path_factory.mktemp("home")  # The launcher writes a key pair there.
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").write_text("a-token")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store_environment(s3_endpoint).items():
+            patch.setenv(name, value)
+        patch.setenv("HOME", str(home))
+        yield deployed()
+
+
+def deployed() -> dict[str, Any]:
+    ec2, stacks = boto3.client("ec2", "us-east-1"), boto3.client("cloudformation", "us-east-1")
+    vpc = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.7.1.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"]
+    values = {"Vpc": vpc, "Bucket": "the-runs", "Archive": "the-archive"}
+    parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+    stacks.create_stack(
+        StackName="hubert-ecg", TemplateBody=TEMPLATE, Parameters=parameters, Capabilities=["CAPABILITY_NAMED_IAM"]
+    )
+    [stack] = stacks.describe_stacks(StackName="hubert-ecg")["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    filled = TEXT.replace("sg-REPLACE", outputs["SecurityGroup"]).replace("subnet-REPLACE", subnet)
+    config: dict[str, Any] = yaml.safe_load(filled)
+    return config
+
+
+def launch(config: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", LAUNCH]
+    return subprocess.run(
+        command, input=json.dumps(config), capture_output=True, text=True, cwd=ROOT, timeout=300, check=False
+    )
+
+
+def test_the_launcher_resolves_it_and_nothing_is_open(account: dict[str, Any]) -> None:
+    """All that `ray up` asks AWS before it starts a machine, answered by moto."""
+    result = launch(account)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    answer = json.loads(result.stdout[result.stdout.index('{"resolved"') :])
+    kinds = answer["resolved"]["available_node_types"]
+    groups = {group for kind in kinds.values() for group in kind["node_config"]["SecurityGroupIds"]}
+    assert groups == set(account["available_node_types"]["head"]["node_config"]["SecurityGroupIds"])
+    ec2 = boto3.client("ec2", "us-east-1")
+    rules = [
+        rule
+        for group in ec2.describe_security_groups(GroupIds=sorted(groups))["SecurityGroups"]
+        for rule in group["IpPermissions"]
+    ]
+    assert rules, "members reach one another"
+    for rule in rules:
+        assert {pair["GroupId"] for pair in rule["UserIdGroupPairs"]} <= groups
+        assert not rule["IpRanges"]
+        assert not rule["Ipv6Ranges"]
+    # The head reaches its workers without the proxy of this computer, and has a key for it.
+    remote = answer["remote"]
+    assert "ssh_proxy_command" not in remote["auth"]
+    assert remote["auth"]["ssh_private_key"]
+    assert "a-token" not in json.dumps(answer)
+    # Resources as the machine has them, or fewer where the head keeps out of the way.
+    kinds_of_aws = ec2.describe_instance_types(
+        InstanceTypes=sorted({kind["node_config"]["InstanceType"] for kind in kinds.values()})
+    )
+    cores = {kind["InstanceType"]: kind["VCpuInfo"]["DefaultVCpus"] for kind in kinds_of_aws["InstanceTypes"]}
+    for name in ("cpu", "gpu"):
+        assert kinds[name]["resources"]["CPU"] == cores[kinds[name]["node_config"]["InstanceType"]]
+
+
+def test_unfilled_places_are_refused(account: dict[str, Any]) -> None:
+    """Rather than a security group that the launcher would make, which lets SSH in from everywhere."""
+    unfilled = copy.deepcopy(account)
+    for kind in unfilled["available_node_types"].values():
+        kind["node_config"]["SecurityGroupIds"] = CONFIG["available_node_types"]["head"]["node_config"][
+            "SecurityGroupIds"
+        ]
+    result = launch(unfilled)
+    assert result.returncode != 0
+
+
+def test_roles_may_use_the_bucket_and_no_more(account: dict[str, Any]) -> None:
+    iam = boto3.client("iam", "us-east-1")
+    for profile in ("hubert-ecg-head", "hubert-ecg-worker"):
+        [role] = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+        attached = iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"]
+        assert not [policy for policy in attached if "FullAccess" in policy["PolicyName"]]
+        actions = set()
+        for policy in attached:
+            if policy["PolicyArn"].startswith("arn:aws:iam::aws:"):
+                continue
+            version = iam.get_policy(PolicyArn=policy["PolicyArn"])["Policy"]["DefaultVersionId"]
+            document = iam.get_policy_version(PolicyArn=policy["PolicyArn"], VersionId=version)
+            for statement in document["PolicyVersion"]["Document"]["Statement"]:
+                assert statement["Resource"] != "*"
+                actions |= {statement["Action"]} if isinstance(statement["Action"], str) else set(statement["Action"])
+        assert {"s3:GetObject", "s3:PutObject", "s3:ListBucket"} <= actions
+        assert all(action.startswith("s3:") for action in actions)
