@@ -144,7 +144,10 @@ def facts_of(
     duration_s: float | None = None,
     unanswered: str | None = None,
 ) -> Facts:
-    """The facts of one answer, or of a recording that was only measured. Age, sex and duration are what the user or the file said; they identify nobody."""
+    """The facts of one answer, or of a recording that was only measured.
+
+    Age, sex and duration are what the user or the file said; they identify nobody.
+    """
     findings = [Finding(**each.model_dump()) for each in prediction.findings]
     measured = prediction.measurements
     return Facts(
