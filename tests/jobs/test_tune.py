@@ -126,7 +126,7 @@ def test_features_are_made_once_for_all_codebooks(ray_cluster: None, waveforms: 
     )
     tune(config)
     assert len(list((tmp_path / "t" / "shared").glob("dump-*"))) == 2
-    frame = pd.read_csv(tmp_path / "t" / "trials.csv")
+    frame = pd.read_csv(tmp_path / "t" / "trials.csv", float_precision="round_trip")
     assert frame["state"].tolist() == ["finished"] * 4
     for row in frame.to_dict("records"):
         made = open_artifact(str(tmp_path / "t" / "trials" / f"{row['trial']:05d}" / "cluster"))
