@@ -126,7 +126,7 @@ def test_features_are_made_once_for_all_codebooks(ray_cluster: None, waveforms: 
     )
     tune(config)
     assert len(list((tmp_path / "t" / "shared").glob("dump-*"))) == 2
-    frame = pd.read_csv(tmp_path / "t" / "trials.csv")
+    frame = pd.read_csv(tmp_path / "t" / "trials.csv", float_precision="round_trip")
     assert frame["state"].tolist() == ["finished"] * 4
     for row in frame.to_dict("records"):
         made = open_artifact(str(tmp_path / "t" / "trials" / f"{row['trial']:05d}" / "cluster"))
@@ -141,7 +141,8 @@ def test_a_population_takes_over_the_model_of_a_better_trial(
     ray_cluster: None, waveforms: Manifest, tmp_path: Path
 ) -> None:
     space = write_space(tmp_path, {"optimiser.lr": {"choice": [1e-9, 3e-3]}})
-    settings = SMALL | {"steps": 24, "workers.cpus_each": 0.1, "workers.max_failures": 0}
+    # All checkpoints are kept, so that the one that was taken over is there to compare with.
+    settings = SMALL | {"steps": 24, "workers.cpus_each": 0.1, "workers.max_failures": 0, "keep_checkpoints": 100}
     config = TuneConfig(
         space=space,
         waveforms=waveforms.directory,
@@ -162,12 +163,10 @@ def test_a_population_takes_over_the_model_of_a_better_trial(
     for life in lives:
         begun = json.loads((life / "begin" / "trainer_state.json").read_text())["state"]["step"]
         weights = load_file(life / "begin" / "model" / "model.safetensors")
-        own = list(life.parent.glob("life-0/finetune/trainer/run/checkpoint*/model/model.safetensors"))
+        own = list(life.parent.glob("life-0/finetune/trainer/run/step-*/model/model.safetensors"))
         others = [
             path
-            for path in (tmp_path / "t" / "trials").glob(
-                "*/life-*/finetune/trainer/run/checkpoint*/model/model.safetensors"
-            )
+            for path in (tmp_path / "t" / "trials").glob("*/life-*/finetune/trainer/run/step-*/model/model.safetensors")
             if path.parents[6] != life.parent
         ]
         same = lambda path, weights=weights: all((load_file(path)[n] == w).all() for n, w in weights.items())  # noqa: E731
