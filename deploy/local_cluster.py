@@ -125,10 +125,11 @@ def _node(cluster: LocalCluster, arguments: list[str], cpus: int) -> "subprocess
     # Ports that Ray would otherwise give to every node alike; 0 lets worker processes take any that is free.
     command += [f"--dashboard-agent-listen-port={_free_port()}", "--min-worker-port=0", "--max-worker-port=0"]
     # A session of its own: Ctrl-C in the terminal that started the cluster is not meant for it.
+    # What a job calls `python` is this one.
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    environment = os.environ | cluster.environment | {"PATH": path}
     with open(f"{cluster.folder}/nodes.log", "ab") as log:
-        return subprocess.Popen(
-            command, env=os.environ | cluster.environment, stdout=log, stderr=log, start_new_session=True
-        )
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
 def _wait_for_server(cluster: LocalCluster, processes: "list[subprocess.Popen[bytes]]") -> None:

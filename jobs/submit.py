@@ -7,6 +7,7 @@ job that is stopped has time to save. The cluster is the one of RAY_API_SERVER_A
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -101,9 +102,14 @@ def exit_code(info: Any) -> int:
 
 
 def _client(address: str | None) -> Any:
+    # Ray's own default, said aloud: otherwise it announces it at every job.
+    os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", ".git,.venv,venv,__pycache__")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    # What is of interest comes from the job; that its files are packed is not.
+    for name in ("ray", "ray.dashboard", "ray._private"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     address = address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
         raise ConfigError("--address: wanted the job server of a cluster, got none; see `ray dashboard` or README.md")

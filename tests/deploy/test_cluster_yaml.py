@@ -120,11 +120,14 @@ def test_every_flag_of_ray_start_exists() -> None:
     from ray.scripts.scripts import start
 
     known = {flag for parameter in start.params for flag in parameter.opts}
-    starts = [command for command in CONFIG["head_start_ray_commands"] + CONFIG["worker_start_ray_commands"]]
+    starts = CONFIG["head_start_ray_commands"] + CONFIG["worker_start_ray_commands"]
     used = set(re.findall(r"(--[a-z-]+)", " ".join(starts)))
     assert len(used) >= 5
     assert used <= known
-    assert all("RAY_AUTH_MODE=token" in command for command in starts if "ray start" in command)
+    for command in starts:
+        if "ray start" in command:
+            assert "RAY_AUTH_MODE=token" in command
+            assert "PATH=$HOME/venv/bin:$PATH" in command, "jobs say `python`"
     assert "/home/ubuntu/.ray/auth_token" in CONFIG["file_mounts"]
 
 
