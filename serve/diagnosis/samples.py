@@ -7,9 +7,7 @@ from types import MappingProxyType
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.ecg.simulate import CONDITION_TITLES, simulate_condition
 
-SEEDS: Mapping[str, int] = MappingProxyType(
-    {"NORM": 7, "AFIB": 1, "AFLT": 1, "CLBBB": 2, "CRBBB": 18, "1AVB": 0}
-)
+SEEDS: Mapping[str, int] = MappingProxyType({"NORM": 7, "AFIB": 1, "AFLT": 1, "CLBBB": 2, "CRBBB": 18, "1AVB": 0})
 """Of patients whose ECG shows the condition as textbooks draw it: flutter conducted 4 to 1, a PR of 246 ms, say."""
 
 
