@@ -25,8 +25,9 @@ def main() -> None:
     keep_in_memory()
     st.html(CSS)
     st.html(
-        '<h1 class="hx-title">ECG reader</h1><p class="hx-sub">A 12-lead ECG on paper, what a model sees in it, and a '
-        f'report.</p><div class="hx-banner" role="note"><strong>Not a diagnosis.</strong> {NOTICE}</div>'
+        '<div class="hx-head"><h1 class="hx-title">ECG reader</h1><p class="hx-sub">A 12-lead ECG on paper, what a '
+        "model sees in it, and a report.</p></div>"
+        f'<div class="hx-banner" role="note"><strong>Not a diagnosis.</strong> {NOTICE}</div>'
     )
     try:
         settings = AppSettings.of_environment()

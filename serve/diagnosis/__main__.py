@@ -14,10 +14,10 @@ from pathlib import Path
 
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded
-from serve.__main__ import CONFIG, read_config, settings_of
 from serve.client import DEFAULT_URL
 from serve.diagnosis.settings import URL_VARIABLE, AppSettings
 from serve.diagnosis.style import THEME
+from serve.diagnosis.uploads import DEFAULT_MAX_MIB
 
 APP = Path(__file__).resolve().parents[1] / "streamlit_app.py"
 _ENDING_S = 90.0
@@ -29,7 +29,6 @@ _SHELLS_CODE = 128
 def main(arguments: Sequence[str] | None = None) -> None:
     """Start what was asked for and stay until one of them ends, with its exit code, or a signal comes."""
     flags = _flags(arguments)
-    settings = settings_of(read_config(CONFIG), flags.checkpoint, flags.set)
     environment = dict(os.environ)
     if flags.service_url:
         environment[URL_VARIABLE] = flags.service_url
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         environment[URL_VARIABLE] = f"http://127.0.0.1:{flags.service_port}"
     AppSettings.of_environment(environment)
     commands = [] if flags.service_url else [_service(flags)]
-    commands.append(_app(flags, settings.max_body_mib))
+    commands.append(_app(flags, _max_upload_mib(flags)))
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stopped.append(received))
@@ -65,6 +64,16 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> list[int]:
             process.kill()
             codes.append(process.wait())
     return [code if code >= 0 else _SHELLS_CODE - code for code in codes]
+
+
+def _max_upload_mib(flags: argparse.Namespace) -> float:
+    """What the service takes. Raises ConfigError for settings that it would refuse."""
+    if flags.service_url:
+        return DEFAULT_MAX_MIB
+    # What the service imports takes seconds, and an app that stands alone does not need it.
+    from serve.__main__ import CONFIG, read_config, settings_of
+
+    return settings_of(read_config(CONFIG), flags.checkpoint, flags.set).max_body_mib
 
 
 def _service(flags: argparse.Namespace) -> list[str]:

@@ -11,6 +11,8 @@ from serve.diagnosis.trouble_view import show_trouble
 from serve.pdf import batch_zip
 
 _ROW_PX, _MOST_PX = 36, 560
+_DECIMALS = 3
+"""Of probabilities: tenths of a per cent."""
 
 
 def batch_page(held: Session, settings: AppSettings) -> None:
@@ -55,7 +57,7 @@ def _troubles(held: Session) -> None:
 
 
 def _table(held: Session) -> None:
-    frame = table.batch_frame(held)
+    frame = table.batch_frame(held).round(dict.fromkeys(table.label_columns(held), _DECIMALS))
     labels = {
         name: st.column_config.NumberColumn(name, help=title, format="percent")
         for name, title in table.label_columns(held).items()
@@ -71,10 +73,10 @@ def _table(held: Session) -> None:
         row_height=_ROW_PX,
         column_config={
             table.OPEN: st.column_config.ButtonColumn("", key="open-row", on_click=open_clicked, pinned=True),
-            table.NAME: st.column_config.TextColumn(pinned=True),
             **labels,
         },
         alt="The batch: one row per ECG with the model's answer, quality, probabilities and measurements",
+        placeholder="–",
         key="batch-table",
     )
     names = {number: ecg.name for number, ecg in held.ecgs.items()}

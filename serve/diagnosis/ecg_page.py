@@ -21,9 +21,13 @@ _SEXES: dict[Sex | None, str] = {None: "not given", "female": "female", "male": 
 
 def ecg_page(held: Session, settings: AppSettings, number: int) -> None:
     """Draw it, asking the service where that has not been done."""
-    _navigation(held, number)
     ecg = held.ecgs[number]
-    st.html(f'<h2 class="hx-h2">{markup.escape(ecg.name)}</h2><p class="hx-sub">{_about(ecg.recording)}</p>')
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.html(
+            f'<h2 class="hx-h2">{markup.escape(ecg.name)}</h2><p class="hx-sub">{_about(ecg.recording)}</p>',
+            width="content",
+        )
+        _navigation(held, number)
     outcome = _outcome(held, settings, number)
     if isinstance(outcome, Trouble) and show_trouble(outcome, key=f"again-{number}"):
         held.forget(number)
@@ -49,7 +53,7 @@ def ecg_page(held: Session, settings: AppSettings, number: int) -> None:
 def _navigation(held: Session, number: int) -> None:
     order = list(held.ecgs)
     place = order.index(number)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
         if len(order) > 1:
             if st.button(f"All {len(order)} ECGs", icon=":material/arrow_back:", key="to-batch"):
                 _go(held, None)
@@ -93,11 +97,10 @@ def _numbers(facts: Facts) -> None:
         with left:
             st.html(f'<h2 class="hx-h2">What the model says</h2>{markup.conditions_table(facts)}')
     with right:
-        st.html('<h2 class="hx-h2">Measurements</h2>')
-        if facts.measurements is None:
-            st.caption("Not measured: fewer than 50 samples per second.")
-        else:
-            st.html(markup.measurements_table(facts.measurements))
+        table = "<p>Not measured: fewer than 50 samples per second.</p>"
+        if facts.measurements is not None:
+            table = markup.measurements_table(facts.measurements)
+        st.html(f'<h2 class="hx-h2">Measurements</h2>{table}')
 
 
 def _details(held: Session, number: int, facts: Facts) -> None:

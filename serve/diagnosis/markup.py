@@ -4,6 +4,7 @@ Everything that comes from outside is escaped. Tables are tables and colours rep
 hear the page or do not see its colours.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 
@@ -19,10 +20,11 @@ _VERDICT_WORDS = {"low": "low", "high": "high", "normal": "normal"}
 
 
 def conditions_table(facts: Facts) -> str:
-    """A row per label: its name, a bar with the threshold marked, and how it is to be read."""
-    rows = "".join(_condition(label) for label in facts.labels)
+    """A row per label, those that are seen first: its name, a bar with its threshold, and how it is to be read."""
+    rows = "".join(_condition(label) for label in sorted(facts.labels, key=lambda label: not label.positive))
     return (
         '<table class="hx-table"><caption class="hx-hidden">What the model says of each condition</caption>'
+        '<colgroup><col style="width:41%"><col style="width:33%"><col style="width:26%"></colgroup>'
         '<thead><tr><th scope="col">Condition</th><th scope="col">Probability</th><th scope="col">The model</th></tr>'
         f"</thead><tbody>{rows}</tbody></table>"
         '<p class="hx-key">The upright mark in each bar is the threshold from which the condition counts as seen.</p>'
@@ -141,6 +143,17 @@ def findings_list(findings: Sequence[Finding]) -> str:
     return (
         '<table class="hx-table"><thead><tr><th scope="col">Weight</th><th scope="col">Lead</th><th scope="col">Finding'
         f'</th><th scope="col">Detail</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+
+
+def paper(svg: str, leads: Sequence[str], *, fit: bool) -> str:
+    """The ECG as a picture that fits the page, or has its true size; Streamlit strips SVG elements from HTML."""
+    address = f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
+    words = escape(f"ECG on paper, leads {', '.join(leads)}", quote=True)
+    return (
+        f'<div class="hx-paper {"fit" if fit else ""}" tabindex="0" role="region" aria-label="ECG on paper">'
+        f'<img src="{address}" alt="{words}"></div>'
+        '<p class="hx-key hx-sideways">Scroll the ECG sideways to see all leads.</p>'
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from serve.diagnosis import markup
 from serve.diagnosis.service import Answer, explain
 from serve.diagnosis.session import Session
 from serve.diagnosis.settings import AppSettings
@@ -51,7 +52,11 @@ def paper_section(held: Session, settings: AppSettings, number: int, shown: Show
     if chosen.zoom:
         figure = paper_figure(shown.samples_mv, shown.sampling_rate_hz, shown.names, chosen.style, **more)
         event = st.plotly_chart(
-            figure, key=f"zoom-{number}", config=FIGURE_CONFIG, on_select="rerun", selection_mode=("points", "box")
+            figure,
+            key=f"zoom-{number}",
+            config=FIGURE_CONFIG | {"displayModeBar": True},
+            on_select="rerun",
+            selection_mode=("points", "box"),
         )
         measured = calliper_of(event.selection) if event else None
         st.caption(
@@ -62,8 +67,7 @@ def paper_section(held: Session, settings: AppSettings, number: int, shown: Show
         )
     else:
         svg = paper_svg(shown.samples_mv, shown.sampling_rate_hz, shown.names, chosen.style, **more)
-        fit = "" if chosen.true_size else "fit"
-        st.html(f'<div class="hx-paper {fit}" tabindex="0" role="region" aria-label="ECG on paper">{svg}</div>')
+        st.html(markup.paper(svg, shown.names, fit=not chosen.true_size))
     if explanation is not None:
         _legend(held, number, explanation)
     if shown.left_out:
@@ -72,7 +76,7 @@ def paper_section(held: Session, settings: AppSettings, number: int, shown: Show
 
 
 def _controls(held: Session, number: int, shown: ShownLeads) -> Chosen:
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         speed = st.segmented_control(
             "Paper speed",
             list(_SPEEDS),

@@ -1,6 +1,7 @@
 """The report in words and the PDF: written from the facts, or by a language model if the user agrees to it."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from hubert_ecg.errors import InputError
 from serve.diagnosis import markup
@@ -147,16 +148,17 @@ def _pdf(number: int, facts: Facts, shown: ShownLeads, style: PaperStyle, text: 
 def patient_fields(number: int, facts: Facts) -> PatientFields:
     """Draw the fields and return what stands in them; the sex is that of the facts."""
 
-    def typed(label: str, key: str) -> str:
-        return st.text_input(label, key=f"{key}-{number}", persist_state="session", autocomplete="off")
+    def typed(place: DeltaGenerator, label: str, key: str) -> str:
+        return place.text_input(label, key=f"{key}-{number}", persist_state="session", autocomplete="off")
 
+    left, right = st.columns(2)
     return PatientFields(
-        name=typed("Name", "name"),
-        patient_id=typed("Patient ID", "identifier"),
-        birth_date=typed("Date of birth", "birth"),
+        name=typed(left, "Name", "name"),
+        patient_id=typed(right, "Patient ID", "identifier"),
+        birth_date=typed(left, "Date of birth", "birth"),
         sex=facts.sex or "",
-        recorded=typed("Recorded on", "recorded"),
-        clinician=typed("Clinician", "clinician"),
+        recorded=typed(right, "Recorded on", "recorded"),
+        clinician=typed(left, "Clinician", "clinician"),
         note=st.text_area("Clinical question or note", key=f"note-{number}", persist_state="session", height=90),
     )
 

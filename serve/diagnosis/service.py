@@ -12,7 +12,8 @@ from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.trouble import Trouble, single_lead, trouble_of
 from serve.schemas import ExplanationOut, ModelOut, PredictionOut
 
-_RETRIES = 2
+_RETRIES = 1
+"""Somebody waits: twice the timeout is long enough, and the page has a button for more."""
 _AT_ONCE = 4
 """Requests of a batch that are on their way together: the service joins them, and one slow one holds up no other."""
 _EXPLAIN_FACTOR = 4

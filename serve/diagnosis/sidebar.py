@@ -3,7 +3,7 @@
 import streamlit as st
 
 from hubert_ecg.errors import ConfigError
-from serve.diagnosis.service import models
+from serve.diagnosis.service import Answer, models
 from serve.diagnosis.session import Session
 from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.trouble import Trouble
@@ -13,7 +13,8 @@ from serve.schemas import ModelOut
 
 def sidebar(held: Session, settings: AppSettings) -> None:
     """Draw it; the service is asked for its checkpoints once in a session, and when the user says so."""
-    if held.models is None:
+    back = isinstance(held.models, Trouble) and any(isinstance(each, Answer) for each in held.outcomes.values())
+    if held.models is None or back:
         held.models = models(settings)
     with st.sidebar:
         st.html('<h2 class="hx-h2">The service</h2>')

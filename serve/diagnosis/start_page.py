@@ -37,7 +37,7 @@ def _samples(held: Session) -> None:
         if st.button(sample_title(condition), key=f"sample-{condition}", width="stretch"):
             number = held.add(sample_title(condition), sample(condition))
             _leave(held, [number])
-    if st.button("All six as a batch", key="sample-all", width="stretch", type="primary"):
+    if st.button("All six as a batch", key="sample-all", width="stretch"):
         _leave(held, [held.add(sample_title(condition), sample(condition)) for condition in CONDITIONS])
 
 

@@ -17,7 +17,11 @@ THEME = {
 """Streamlit's own theme options."""
 
 CSS = f"""<style>
-.block-container {{ max-width: 1280px; padding: 3.2rem 1.6rem 4rem; }}
+.block-container {{ max-width: 1280px; padding: 2.6rem 1.6rem 4rem; }}
+[data-testid="stHeader"] {{ background: transparent; height: 2.6rem; min-height: 2.6rem; }}
+[data-testid="stMain"] [data-testid="stVerticalBlock"] {{ gap: .7rem; }}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {{ color: {QUIET} !important; opacity: 1; }}
+.hx-head {{ display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .9rem; margin-bottom: .45rem; }}
 .hx-banner {{ border-left: 5px solid {ALERT}; background: {ALERT_PALE}; color: {INK}; padding: .5rem .9rem;
   font-size: .92rem; border-radius: 3px; }}
 .hx-title {{ font-size: 1.55rem; font-weight: 650; margin: 0; color: {INK}; line-height: 1.25; padding: 0; }}
@@ -50,8 +54,9 @@ CSS = f"""<style>
 .hx-bar.yes .fill {{ background: {ALERT}; }} .hx-bar.good .fill {{ background: {GOOD}; }}
 .hx-bar .tick {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {INK}; }}
 .hx-paper {{ overflow-x: auto; border: 1px solid {LINE}; border-radius: 3px; background: #fff; }}
-.hx-paper svg {{ display: block; }}
-.hx-paper.fit > svg {{ width: 100%; height: auto; min-width: 780px; }}
+.hx-paper img {{ display: block; max-width: none; }}
+.hx-paper.fit img {{ width: 100%; height: auto; min-width: 780px; }}
+.hx-sideways {{ display: none; }}
 .hx-report p {{ margin: 0 0 .7rem; max-width: 75ch; line-height: 1.5; color: {INK}; }}
 .hx-foot {{ color: {QUIET}; font-size: .85rem; border-top: 1px solid {LINE}; padding-top: .6rem; margin-top: 1rem; }}
 .hx-key {{ color: {QUIET}; font-size: .88rem; margin: .15rem 0 0; }}
@@ -65,6 +70,7 @@ CSS = f"""<style>
 @media (max-width: 640px) {{
   .block-container {{ padding: 3rem .8rem 3rem; }}
   .hx-title {{ font-size: 1.3rem; }}
+  .hx-paper.fit + .hx-sideways {{ display: block; }}
   .hx-table th, .hx-table td {{ padding: .4rem .3rem; }}
 }}
 </style>"""

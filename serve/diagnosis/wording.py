@@ -50,9 +50,14 @@ def headline(facts: Facts) -> tuple[str, Tone]:
         return "; ".join(f"{capital(label.title)}: {shown_value(label)}" for label in facts.labels) + ".", "plain"
     if not facts.positive:
         return "None of the conditions that the model looks for reaches its threshold.", "plain"
-    named = ", ".join(f"{label.title} ({shown_value(label)})" for label in facts.positive)
+    named = ", ".join(f"{label.title} ({_measured(label)})" for label in facts.positive)
     tone: Tone = "good" if all(is_normal(label) for label in facts.positive) else "alert"
     return f"The model sees {named}.", tone
+
+
+def _measured(label: LabelFact) -> str:
+    limit = "" if label.threshold is None else f", threshold {percent(label.threshold)}"
+    return f"probability {shown_value(label)}{limit}"
 
 
 def capital(text: str) -> str:

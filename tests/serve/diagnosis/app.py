@@ -1,6 +1,7 @@
 """The app's page without a browser: run by Streamlit's own test runner, read as a user would."""
 
 import re
+from base64 import b64decode
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -23,8 +24,9 @@ def checked(page: AppTest) -> AppTest:
 
 
 def html_of(page: AppTest) -> str:
-    """All HTML that the app wrote itself."""
-    return "\n".join(element.proto.body for element in page.get("html"))
+    """All HTML that the app wrote itself, with the pictures in it as SVG."""
+    text = "\n".join(element.proto.body for element in page.get("html"))
+    return re.sub(r"data:image/svg\+xml;base64,([^\"]+)", lambda found: b64decode(found[1]).decode(), text)
 
 
 def words_of(page: AppTest) -> str:

@@ -27,14 +27,14 @@ def words(html: str) -> str:
 
 def test_the_answer_comes_in_one_sentence_with_what_is_out_of_range() -> None:
     box = markup.answer_box(facts())
-    assert "The model sees atrial fibrillation (87%)." in words(box)
+    assert "The model sees atrial fibrillation (probability 87%, threshold 40%)." in words(box)
     assert "Outside normal limits: heart rate 121 /min (high)." in words(box)
     assert 'class="hx-verdict alert"' in box
 
 
 def test_a_normal_answer_is_good_news_and_a_withheld_one_no_news() -> None:
     normal = facts(labels=[NORM.model_copy(update={"probability": 0.95, "positive": True})], measurements=[])
-    assert headline(normal) == ("The model sees normal ECG (95%).", "good")
+    assert headline(normal) == ("The model sees normal ECG (probability 95%, threshold 50%).", "good")
     withheld = facts(abstained=True, abstain_reason="too noisy")
     assert headline(withheld) == ("The model's answer is withheld: too noisy.", "withheld")
     nothing = facts(labels=[NORM])
