@@ -111,7 +111,7 @@ def _details(held: Session, number: int, facts: Facts) -> None:
     with st.form(f"patient-{number}", border=False):
         age = st.number_input("Age in years", 0.0, 130.0, ecg.recording.age_years, format="%g", width=200)
         sexes = list(_SEXES)
-        index = sexes.index(ecg.recording.sex) if ecg.recording.sex in sexes else 0  # type: ignore[arg-type]
+        index = sexes.index(ecg.recording.sex) if ecg.recording.sex in sexes else 0
         sex = st.selectbox("Sex", sexes, index=index, format_func=_SEXES.__getitem__, width=200)
         paced = st.checkbox("A pacemaker was active", value=ecg.paced)
         if st.form_submit_button("Ask again"):

@@ -1,6 +1,7 @@
 """The ECG on paper with its controls: speed, gain, layout, filter, zoom and calipers, what spoke for a condition."""
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import streamlit as st
@@ -14,7 +15,7 @@ from serve.diagnosis.trouble import Trouble
 from serve.diagnosis.trouble_view import show_trouble
 from serve.diagnosis.wording import capital
 from serve.paper.figure import FIGURE_CONFIG, calliper_of, paper_figure
-from serve.paper.layout import PaperStyle, sheet_starts_s
+from serve.paper.layout import Layout, PaperStyle, sheet_starts_s
 from serve.paper.svg import paper_svg
 from serve.schemas import ExplanationOut
 
@@ -43,7 +44,7 @@ def paper_section(held: Session, settings: AppSettings, number: int, shown: Show
     chosen = _controls(held, number, shown)
     explanation = _explanation(held, settings, number, chosen.label) if chosen.label else None
     attributions = None if explanation is None else np.array(explanation.attributions)
-    more = {
+    more: dict[str, Any] = {
         "start_s": chosen.start_s,
         "attributions": attributions,
         "attribution_rate_hz": explanation.sampling_rate_hz if explanation else 100.0,
@@ -112,7 +113,7 @@ def _controls(held: Session, number: int, shown: ShownLeads) -> Chosen:
         true_size = not zoom and st.toggle("True size", key="true-size", help="25 mm are 25 mm on a calibrated screen.")
         start_s = _sheet_choice(shown)
     style = PaperStyle(
-        speed_mm_s=int(speed or 25), gain_mm_mv=int(gain or 10), layout=layout or "3x4", filtered=filtered
+        speed_mm_s=int(speed or 25), gain_mm_mv=int(gain or 10), layout=cast(Layout, layout or "3x4"), filtered=filtered
     )
     return Chosen(style=style, start_s=start_s, zoom=zoom, true_size=true_size, label=label)
 

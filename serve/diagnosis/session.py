@@ -110,16 +110,17 @@ class Session:
     def facts(self, number: int) -> Facts:
         """What the report, the PDF and the table are made of."""
         outcome, recording = self.outcomes.get(number), self.ecgs[number].recording
-        answered = isinstance(outcome, Answer)
+        answer = outcome if isinstance(outcome, Answer) else None
+        trouble = outcome if isinstance(outcome, Trouble) else None
         return facts_of(
             self.prediction(number),
-            model=outcome.model if answered else "none",
-            fingerprint=outcome.fingerprint if answered else "none",
-            task=outcome.task if answered else "multi_label",
+            model=answer.model if answer else "none",
+            fingerprint=answer.fingerprint if answer else "none",
+            task=answer.task if answer else "multi_label",
             age_years=recording.age_years,
             sex=cast(Sex | None, recording.sex),
             duration_s=recording.duration_s,
-            unanswered=None if answered else outcome.title if outcome else "it has not been asked",
+            unanswered=None if answer else trouble.title if trouble else "it has not been asked",
         )
 
 
