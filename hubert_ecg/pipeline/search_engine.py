@@ -205,8 +205,7 @@ class Recorder(tune.Callback):
         record = self._of(trial)
         found = left_error(self.sweep.output, record.number)
         record.error = found["error"] if found else "its process died, for want of memory or by a signal"
-        if not found:
-            release(self.sweep.output, record.number)
+        release(self.sweep.output, record.number)
         if found and found["fatal"]:
             self.fatal = record.error
         self._end(record, "failed")

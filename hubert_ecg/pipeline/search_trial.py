@@ -323,7 +323,10 @@ class Running:
 
 
 def release(output: str, number: int) -> None:
-    """Give back what the workers of a trial had reserved whose process has died."""
+    """Give back what the workers of a failed trial had reserved, where that was not done; nothing where it was.
+
+    Ray Train does not when workers die while their group starts, and cannot when the trial's own process has died.
+    """
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
