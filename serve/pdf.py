@@ -78,7 +78,7 @@ def batch_zip(
     author: str = "made by fixed rules from the results above",
     printed_at: datetime | None = None,
 ) -> bytes:
-    """A zip file with `summary.pdf`, `summary.csv` (UTF-8 with a byte order mark, as spreadsheets want it) and a PDF for
+    """A zip file with `summary.pdf`, `summary.csv` (UTF-8 with a byte order mark, as spreadsheets want it) and a PDF of
     each recording; errors as `report_pdf`."""
     printed_at = printed_at or datetime.now().astimezone()
     files = pdf_names([item.name for item in items])

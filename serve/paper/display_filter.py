@@ -8,7 +8,8 @@ from scipy import signal
 
 LOW_HZ, HIGH_HZ = 0.5, 40.0
 """Where the filter has taken 3 dB. A high-pass without phase distortion may reach 0.67 Hz (Kligfield et al.,
-Circulation 2007); above 40 Hz there is muscle, mains, and some of the QRS: notches and small q waves are for the unfiltered ECG."""
+Circulation 2007); above 40 Hz there is muscle, mains, and some of the QRS: notches and small q waves are for the
+unfiltered ECG."""
 _LOW_ORDER, _HIGH_ORDER = 2, 4
 _HIGHEST_FRACTION = 0.45
 """Of the sampling rate: above it there is nothing to take away."""

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -50,10 +51,15 @@ def paper_png(
         (SMALL_MM, d.SMALL_LINES, d.SMALL_LINE_MM),
         (LARGE_MM, d.LARGE_LINES, d.LARGE_LINE_MM),
     ):
-        look = {"colors": colour, "linewidths": line_mm * _POINTS_PER_MM, "zorder": 1}
+        look: dict[str, Any] = {"colors": colour, "linewidths": line_mm * _POINTS_PER_MM, "zorder": 1}
         axes.vlines(np.arange(0, sheet.width_mm + side, side), 0, sheet.height_mm, **look)
         axes.hlines(np.arange(0, sheet.height_mm + side, side), 0, sheet.width_mm, **look)
-    ink = {"color": d.INK, "linewidth": d.CURVE_MM * _POINTS_PER_MM, "solid_joinstyle": "round", "zorder": 2}
+    ink: dict[str, Any] = {
+        "color": d.INK,
+        "linewidth": d.CURVE_MM * _POINTS_PER_MM,
+        "solid_joinstyle": "round",
+        "zorder": 2,
+    }
     lines = [np.array(sheet.pulse_mm(line)) for line in sheet.lines_mm]
     lines += [np.array([[s.x_mm, s.y_mm - TICK_MM], [s.x_mm, s.y_mm + TICK_MM]]) for s in sheet.strips if s.ticked]
     lines += [piece for curve in drawn.curves for piece in curve.pieces_mm]

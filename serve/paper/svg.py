@@ -1,4 +1,4 @@
-"""An ECG on paper as an SVG picture in true millimetres: a large square is 5 mm wide on paper and on a calibrated screen."""
+"""An ECG on paper as an SVG picture in true millimetres: where it is printed, a large square is 5 mm wide."""
 
 from collections.abc import Sequence
 from html import escape

@@ -6,7 +6,7 @@ import re
 import unicodedata
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -35,7 +35,7 @@ class BatchItem:
     leads: Sequence[str]
     facts: Facts
     report_text: str
-    patient: PatientFields = PatientFields()
+    patient: PatientFields = field(default_factory=PatientFields)
     contradictions: Sequence[Contradiction] = ()
 
 
