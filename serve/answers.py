@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubert_ecg.ecg.examine import all_findings, signal_problems
-from hubert_ecg.ecg.finding import Finding
+from hubert_ecg.ecg.finding import SIGNS_OF_PACING, Finding
 from hubert_ecg.ecg.measure import Measurements, measure
-from hubert_ecg.ecg.pacing import SIGNS_OF_PACING
 from hubert_ecg.ecg.preprocess import PreprocessConfig, Waveform, prepare_waveform
 from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording, standard_12_lead
 from hubert_ecg.ecg.simulate import CONDITION_TITLES

@@ -6,6 +6,10 @@ from typing import Any, Literal
 Severity = Literal["info", "warning", "severe"]
 """info: worth knowing; warning: look at it; severe: the recording, or that lead of it, is not to be relied on."""
 
+PACING_SPIKES, STATED_PACING = "pacing spikes", "stated pacing"
+SIGNS_OF_PACING = frozenset({PACING_SPIKES, STATED_PACING})
+"""Kinds of findings that say that the patient is paced: by the signal, and by the words of the recording's file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:

@@ -9,9 +9,6 @@ The same 8 taken from 500 to 100 Hz gave 1: filters for a low rate take most of 
 import numpy as np
 from scipy import ndimage, signal
 
-PACING_SPIKES, STATED_PACING = "pacing spikes", "stated pacing"
-SIGNS_OF_PACING = frozenset({PACING_SPIKES, STATED_PACING})
-"""Kinds of findings that say that the patient is paced: by the signal, and by the words of the recording's file."""
 LEAST_SPIKES = 3
 """Fewer are artefacts: cables move now and then, a pacemaker works with most beats."""
 _SEPARATE_S = 0.2

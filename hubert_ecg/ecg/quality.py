@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from hubert_ecg.ecg.arm_reversal import NEEDED_LEADS, reversal_score
-from hubert_ecg.ecg.finding import Finding, Severity
+from hubert_ecg.ecg.finding import PACING_SPIKES, Finding, Severity
 from hubert_ecg.ecg.lead_statistics import BLOCK_S, LeadStatistics, lead_statistics
-from hubert_ecg.ecg.pacing import PACING_SPIKES, pacing_spikes
+from hubert_ecg.ecg.pacing import pacing_spikes
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import ConfigError
 

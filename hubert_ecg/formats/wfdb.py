@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hubert_ecg.ecg.finding import Finding
+from hubert_ecg.ecg.finding import STATED_PACING, Finding
 from hubert_ecg.ecg.leads import canonical_lead
-from hubert_ecg.ecg.pacing import STATED_PACING
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import RecordingError
 from hubert_ecg.formats.options import ReadOptions

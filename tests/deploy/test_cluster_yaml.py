@@ -167,6 +167,7 @@ def launch(config: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.slow
 def test_the_launcher_resolves_it_and_nothing_is_open(account: dict[str, Any]) -> None:
     """All that `ray up` asks AWS before it starts a machine, answered by moto."""
     result = launch(account)
@@ -200,6 +201,7 @@ def test_the_launcher_resolves_it_and_nothing_is_open(account: dict[str, Any]) -
         assert kinds[name]["resources"]["CPU"] == cores[kinds[name]["node_config"]["InstanceType"]]
 
 
+@pytest.mark.slow
 def test_unfilled_places_are_refused(account: dict[str, Any]) -> None:
     """Rather than a security group that the launcher would make, which lets SSH in from everywhere."""
     unfilled = copy.deepcopy(account)

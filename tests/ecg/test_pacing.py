@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hubert_ecg.datasets.ptbxl import PtbxlSource
-from hubert_ecg.ecg.pacing import PACING_SPIKES, STATED_PACING, pacing_spikes
+from hubert_ecg.ecg.finding import PACING_SPIKES, STATED_PACING
+from hubert_ecg.ecg.pacing import pacing_spikes
 from hubert_ecg.ecg.quality import find_problems
 from hubert_ecg.ecg.recording import Recording, standard_12_lead
 from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition

@@ -65,6 +65,7 @@ def test_prepared_recordings_are_explained_and_drawn(
     assert sum(coloured) > 6
 
 
+@pytest.mark.slow
 def test_a_file_is_explained_for_the_labels_that_apply(ray_cluster: None, checkpoint: str, tmp_path: Path) -> None:
     recording = simulate_condition(["AFIB"], seed=2)[0]
     np.save(tmp_path / "ecg.npy", recording.samples)

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hubert_ecg.ecg.finding import Finding
-from hubert_ecg.ecg.pacing import STATED_PACING
+from hubert_ecg.ecg.finding import STATED_PACING, Finding
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.ecg.simulate import simulate_condition

@@ -88,7 +88,7 @@ def draw_labels(draw: st.DrawFn, names: list[str], task: str, chance: st.SearchS
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(any_facts())
 def test_it_never_contradicts_its_facts(facts: Facts) -> None:
     report = plain_report(facts)
