@@ -14,6 +14,8 @@ from tests.serve.diagnosis.app import checked, clicked, html_of, opened, uploade
 from tests.serve.diagnosis.ecg_files import files_of, samples_mv
 from tests.serve.service import KEY, Service, running, save_classifier
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
