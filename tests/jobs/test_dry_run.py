@@ -193,7 +193,14 @@ def test_raw_files_are_weighed_by_some_of_them(tmp_path: Path) -> None:
     assert made.core_s == pytest.approx(130 * RATES.prepare_core_s)
 
 
-@pytest.mark.parametrize("command", ["prepare --source simulated --output W", "recipe jobs/configs/demo.yaml", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "prepare --source simulated --output W",
+        pytest.param("recipe jobs/configs/demo.yaml", marks=pytest.mark.slow),
+        pytest.param("demo", marks=pytest.mark.slow),
+    ],
+)
 def test_the_command_starts_nothing(command: str, tmp_path: Path) -> None:
     """Ray would leave its process and its folder behind; numpy and Arrow are all that is imported of weight."""
     script = (

@@ -170,7 +170,7 @@ def test_a_population_takes_over_the_model_of_a_better_trial(
             if path.parents[6] != life.parent
         ]
         same = lambda path, weights=weights: all((load_file(path)[n] == w).all() for n, w in weights.items())  # noqa: E731
-        # It goes on where the other trial was, in the middle of the schedule; its turn may end before the schedule does.
+        # It goes on where the other trial was, in the middle of the schedule; its turn may end before that does.
         steps = pd.read_csv(life / "finetune" / "history.csv")["step"].tolist()
         assert steps == (list(range(begun + 2, 25, 2)) or [begun])[: len(steps)]
         if life == max(life.parent.glob("life-*"), key=lambda path: int(path.name.split("-")[1])):
