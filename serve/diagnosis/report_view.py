@@ -1,5 +1,9 @@
 """The report in words and the PDF: written from the facts, or by a language model if the user agrees to it."""
 
+import json
+from hashlib import sha256
+from typing import Any
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -9,6 +13,7 @@ from serve.diagnosis.session import Session, Written
 from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.shown_leads import ShownLeads
 from serve.diagnosis.sidebar import writer_choice
+from serve.diagnosis.trouble_view import plain
 from serve.paper.figure import paper_png
 from serve.paper.layout import PaperStyle
 from serve.pdf import PatientFields, report_pdf
@@ -40,12 +45,12 @@ def _report(
     if written is None:
         text = plain_report(facts)
         st.html(markup.report_html(text))
-        with st.expander("Let a language model write it", icon=":material/edit_note:"):
+        if st.toggle("Let a language model write it", key="writer"):
             _write(held, settings, number, facts, shown, style)
         return text, None
     _flag(written)
     st.html(markup.report_html(written.text))
-    st.caption(f"Written by {written.model} from the facts and the picture that you agreed to send.")
+    st.caption(f"Written by {plain(written.model)} from the facts and the picture that you agreed to send.")
     if st.button("Back to the report without a language model", key="unwrite"):
         del held.written[number]
         st.rerun()
@@ -80,13 +85,16 @@ def _write(
         st.info("Type a key above; without one the report of this page stays as it is, and nothing is sent.")
         return
     png = paper_png(shown.samples_mv, shown.sampling_rate_hz, shown.names, style)
-    st.markdown(f"This, and nothing else, would be sent to **{_host(writer)}**, model **{writer.model}**:")
+    host = plain(_host(writer))
+    sent = message(facts, png)
+    st.markdown(f"This, and nothing else, would be sent to **{host}**, model **{plain(writer.model)}**:")
     st.html(
         f'<div class="hx-sent" tabindex="0" role="region" aria-label="Text that would be sent">'
-        f"{markup.escape(shown_message(message(facts, png)))}</div>"
+        f"{markup.escape(shown_message(sent))}</div>"
     )
     st.image(png, caption="The picture that would be sent: no name, no number, no date.")
-    agreed = st.checkbox(f"I agree to send this text and this picture to {_host(writer)}.", key=f"consent-{number}")
+    # Who agreed to one text for one place has not agreed to another: the box belongs to what is shown.
+    agreed = st.checkbox(f"I agree to send this text and this picture to {host}.", key=_digest(sent, writer))
     if st.button("Write the report", type="primary", disabled=not agreed, key="write"):
         _stream(held, number, facts, png, writer, key)
 
@@ -100,10 +108,15 @@ def _stream(held: Session, number: int, facts: Facts, png: bytes, writer: Writer
                 place.html(markup.report_html(text))
     except ReportError as error:
         place.empty()
-        st.error(f"{error} The report above stays as it is.", icon=":material/error:")
+        st.error(f"{plain(str(error))} The report above stays as it is.", icon=":material/error:")
         return
     held.written[number] = Written(text=text, model=writer.model, contradictions=tuple(contradictions(text, facts)))
     st.rerun()
+
+
+def _digest(sent: list[dict[str, Any]], writer: WriterSettings) -> str:
+    content = json.dumps([sent, writer.base_url, writer.model])
+    return f"consent-{sha256(content.encode()).hexdigest()}"
 
 
 def _host(writer: WriterSettings) -> str:

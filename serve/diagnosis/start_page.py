@@ -7,6 +7,7 @@ import streamlit as st
 from hubert_ecg.ecg.simulate import CONDITIONS
 from serve.diagnosis.samples import sample, sample_title
 from serve.diagnosis.session import Session
+from serve.diagnosis.trouble_view import plain
 from serve.diagnosis.uploads import FileRead, read_uploads, title_of
 
 FORMATS = (
@@ -48,7 +49,7 @@ def _take_in(held: Session, files: Sequence[tuple[str, bytes]]) -> None:
     unrated = [each.name for each in read if each.needs_rate]
     problems = [each for each in read if each.problem]
     for each in problems:
-        st.error(each.problem, icon=":material/error:")
+        st.error(plain(each.problem or ""), icon=":material/error:")
     if unrated:
         _ask_rates(held, unrated)
         return
@@ -71,7 +72,9 @@ def _known_rates(held: Session, names: Sequence[str]) -> Mapping[str, float]:
 def _ask_rates(held: Session, names: Sequence[str]) -> None:
     """One rate for all files, or one for each."""
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    st.info(f"How many samples per second do these files have? They do not say: {shown}.", icon=":material/speed:")
+    st.info(
+        f"How many samples per second do these files have? They do not say: {plain(shown)}.", icon=":material/speed:"
+    )
     differ = len(names) > 1 and st.toggle("They have different rates", key="rates-differ")
     with st.form("rates", border=False):
         asked = names if differ else ["all"]

@@ -71,6 +71,8 @@ CSS = f"""<style>
   .block-container {{ padding: 3rem .8rem 3rem; }}
   .hx-title {{ font-size: 1.3rem; }}
   .hx-paper.fit + .hx-sideways {{ display: block; }}
+  [class*="st-key-zoom-"] {{ overflow-x: auto; }}
+  [class*="st-key-zoom-"] > div {{ min-width: 780px; }}
   .hx-table th, .hx-table td {{ padding: .4rem .3rem; }}
 }}
 </style>"""

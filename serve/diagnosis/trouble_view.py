@@ -16,12 +16,12 @@ _ICONS = {
 
 def show_trouble(trouble: Trouble, *, key: str) -> bool:
     """Draw it; returns whether the user wants to try again."""
-    text = f"**{trouble.title}.** {_plain(trouble.detail)}\n\n{_plain(trouble.advice)}"
+    text = f"**{trouble.title}.** {plain(trouble.detail)}\n\n{plain(trouble.advice)}"
     box = st.warning if trouble.kind in ("refused", "busy", "slow") else st.error
     box(text, icon=_ICONS[trouble.kind])
     return trouble.worth_retrying and st.button("Try again", key=key, icon=":material/refresh:")
 
 
-def _plain(text: str) -> str:
-    """The service's words hold file names and numbers, not Markdown."""
-    return "".join(f"\\{sign}" if sign in "\\*_[]#<>~$|:" else sign for sign in text)
+def plain(text: str) -> str:
+    """Words that are not ours, of a service or a file, as Markdown that shows them as they are."""
+    return "".join(f"\\{sign}" if sign in "\\`*_[]!#<>~$|:" else sign for sign in text)

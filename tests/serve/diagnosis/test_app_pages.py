@@ -135,6 +135,7 @@ def judged() -> AppTest:
     page = clicked(opened(), "sample-NORM")
     page.session_state["held"].outcomes[0] = answer()
     page.run()
+    page.toggle(key="writer").set_value(True).run()
     return checked(page)
 
 
@@ -163,6 +164,17 @@ def test_nothing_is_sent_before_the_user_agrees_to_what_is_shown(writer: OpenAIS
     assert "The model sees atrial fibrillation" in words_of(page)
 
 
+def test_consent_to_one_place_is_none_to_another(writer: OpenAIServer) -> None:
+    page = asked_to_write("true", agree=False)
+    next(each for each in page.checkbox if "I agree to send" in each.label).set_value(True).run()
+    assert not page.button(key="write").disabled
+    page.text_input(key="writer-model").set_value("false").run()
+    assert page.button(key="write").disabled
+    page.text_input(key="writer-url").set_value("http://localhost:9/v1").run()
+    assert page.button(key="write").disabled
+    assert writer.requests == []
+
+
 def test_a_text_that_contradicts_the_numbers_is_flagged(writer: OpenAIServer) -> None:
     page = asked_to_write("false")
     assert "This text contradicts the numbers" in words_of(page)
@@ -173,6 +185,7 @@ def test_a_text_that_contradicts_the_numbers_is_flagged(writer: OpenAIServer) ->
 
 def test_where_no_model_has_judged_there_is_nothing_to_write_about(writer: OpenAIServer) -> None:
     page = clicked(opened(), "sample-NORM")
+    page.toggle(key="writer").set_value(True).run()
     assert "No model has judged this ECG" in words_of(page)
     assert not [each for each in page.text_input if each.key == "writer-model"]
 
