@@ -1,6 +1,7 @@
 """The report in words and the PDF: written from the facts, or by a language model if the user agrees to it."""
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -114,7 +115,7 @@ def _stream(held: Session, number: int, facts: Facts, png: bytes, writer: Writer
     st.rerun()
 
 
-def _digest(sent: list[dict[str, Any]], writer: WriterSettings) -> str:
+def _digest(sent: Sequence[Any], writer: WriterSettings) -> str:
     content = json.dumps([sent, writer.base_url, writer.model])
     return f"consent-{sha256(content.encode()).hexdigest()}"
 
