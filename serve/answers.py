@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubert_ecg.ecg.examine import all_findings, signal_problems
-from hubert_ecg.ecg.finding import SIGNS_OF_PACING, Finding
+from hubert_ecg.ecg.finding import Finding, says_paced
 from hubert_ecg.ecg.measure import Measurements, measure
 from hubert_ecg.ecg.preprocess import PreprocessConfig, Waveform, prepare_waveform
 from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording, standard_12_lead
@@ -60,7 +60,7 @@ def _out_of_scope(
 ) -> tuple[Unwise, ...]:
     reasons: dict[Unwise, bool] = {
         "age under 18": recording.age_years is not None and recording.age_years < ADULT_YEARS,
-        "paced": received.paced or any(finding.kind in SIGNS_OF_PACING for finding in findings),
+        "paced": received.paced or says_paced(findings),
         "shorter than 5 s": recording.duration_s < SHORT_S,
         "missing leads": bool((waveform.valid_samples == 0).any()),
     }

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
-from serve.paper.drawing import drawings, sheet_for
+from serve.paper.drawing import drawings
 from serve.paper.layout import DEFAULT_STYLE, PaperStyle
 from serve.printing.batch import BatchItem, pdf_names, summary_csv, summary_pdf, zipped
 from serve.printing.document import Document
@@ -47,12 +47,12 @@ def report_pdf(
     in other texts those become boxes.
     """
     fields = printed_fields(patient)
-    sheet = sheet_for(samples_mv, sampling_rate_hz, leads, style=style, start_s=start_s)
     pages = drawings(
         samples_mv,
         sampling_rate_hz,
         leads,
-        sheet,
+        style,
+        start_s=start_s,
         attributions=attributions,
         attribution_rate_hz=attribution_rate_hz,
         findings=[each for each in facts.findings if each.start_s is not None],

@@ -1,5 +1,6 @@
 """A finding: something noticed about a recording that a person or a later step should know; not an error."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -30,3 +31,8 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
+
+
+def says_paced(findings: Iterable[Finding]) -> bool:
+    """Whether any of them says that the patient is paced."""
+    return any(finding.kind in SIGNS_OF_PACING for finding in findings)

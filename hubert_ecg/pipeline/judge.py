@@ -11,7 +11,8 @@ from hubert_ecg.clustering.kmeans import sample_places
 from hubert_ecg.clustering.nearest import Finder, nearest
 from hubert_ecg.clustering.sums import PartialSums, distance_sums
 from hubert_ecg.errors import ArtifactError, ConfigError
-from hubert_ecg.pipeline.kmeans_rows import ROWS_PER_BLOCK, Rows, read_shard, remote, run_tasks, spans
+from hubert_ecg.pipeline.kmeans_rows import ROWS_PER_BLOCK, Rows, read_shard, run_tasks, spans
+from hubert_ecg.pipeline.ray_cluster import remote
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
 

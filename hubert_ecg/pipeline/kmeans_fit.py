@@ -27,8 +27,8 @@ from hubert_ecg.clustering.kmeans import (
 from hubert_ecg.clustering.nearest import Finder
 from hubert_ecg.clustering.seeding import draw_seeds
 from hubert_ecg.clustering.sums import PartialSums, block_sums, labelled_sums, merge
-from hubert_ecg.pipeline.kmeans_rows import SECONDS_BETWEEN_LINES, Drawn, Rows, all_sums, draw, listed, remote
-from hubert_ecg.pipeline.ray_cluster import available
+from hubert_ecg.pipeline.kmeans_rows import SECONDS_BETWEEN_LINES, Drawn, Rows, all_sums, draw, listed
+from hubert_ecg.pipeline.ray_cluster import available, remote
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from hubert_ecg.clustering.codebook import Normalisation, normalise_with
 from hubert_ecg.clustering.nearest import Finder
 from hubert_ecg.clustering.sums import PartialSums, block_sums
-from hubert_ecg.pipeline.ray_cluster import available
+from hubert_ecg.pipeline.ray_cluster import available, remote
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
 
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 ROWS_PER_BLOCK = 16_384
 """Rows that a pass normalises and assigns at a time; a few MB."""
 SECONDS_BETWEEN_LINES = 5.0
-RETRIES = 10
-"""A task is begun again when its worker or node dies; ten deaths of one task mean that something else is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,15 +243,6 @@ def run_tasks(
 ) -> Iterator[Any]:
     """Results of one Ray task per set of arguments, in their order, with a line every few seconds."""
     yield from _with_progress(what, [remote(work).remote(*each) for each in arguments], size)
-
-
-def remote(function: Callable[..., Any], **options: Any) -> Any:
-    """A function as a Ray task, of one CPU unless said otherwise; Ray keeps its numpy to as many threads."""
-    import ray
-
-    # Said outright: a task of a search's trial would else go into the trial's placement group, which holds no CPU.
-    settings = {"num_cpus": 1, "max_retries": RETRIES, "scheduling_strategy": "DEFAULT"}
-    return ray.remote(function).options(**(settings | options))
 
 
 def _with_progress(what: str, references: list[Any], size: Callable[[Any], int] | None) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from hubert_ecg.pipeline.extract import check_contract, preprocess_of
 from hubert_ecg.pipeline.prepare import label_sets_of
 from hubert_ecg.pipeline.probe_layer import LayerJudge, layer_file
 from hubert_ecg.pipeline.probe_shard import EmbedShard
-from hubert_ecg.pipeline.ray_cluster import start_ray
+from hubert_ecg.pipeline.ray_cluster import remote, start_ray
 from hubert_ecg.pipeline.shards import run_shards
 from hubert_ecg.predictor import CropConfig
 from hubert_ecg.predictor.embedding import check_layers
@@ -146,7 +146,7 @@ def _judge(
     pending = [layer for layer in layers if not files.exists(layer_file(output.directory, layer))]
     if len(pending) < len(layers):
         log.info("probe: going on, %d of %d layers were judged before", len(layers) - len(pending), len(layers))
-    work = ray.remote(num_cpus=1, max_retries=3, scheduling_strategy="DEFAULT")(LayerJudge.run)
+    work = remote(LayerJudge.run, max_retries=3)
     waiting = {work.remote(judge, layer): layer for layer in pending}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1)

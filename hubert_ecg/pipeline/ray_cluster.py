@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from hubert_ecg.errors import ConfigError, ResourceError
@@ -10,6 +11,8 @@ from hubert_ecg.errors import ConfigError, ResourceError
 log = logging.getLogger(__name__)
 
 LIMITS = "HUBERT_ECG_CLUSTER_LIMITS"
+RETRIES = 10
+"""A task is begun again when its worker or node dies; ten deaths of one task mean that something else is wrong."""
 
 # Forwarded lines that say nothing of the user's run: Ray Train polling a dashboard that we do not start; a warning of
 # lost constructor arguments that Ray Data gives for every actor although it holds on to them; and Ray Train's echo of
@@ -67,9 +70,13 @@ def available(resource: str) -> int:
     Ray does not tell a job how far its cluster may grow, and a cluster without work has no workers at all; so whoever
     starts it says so in HUBERT_ECG_CLUSTER_LIMITS, as in `CPU=128,GPU=8`.
     """
+    return int(_total(resource))
+
+
+def _total(resource: str) -> float:
     import ray
 
-    return max(int(ray.cluster_resources().get(resource, 0)), cluster_limits().get(resource, 0))
+    return max(float(ray.cluster_resources().get(resource, 0)), float(cluster_limits().get(resource, 0)))
 
 
 def cluster_limits() -> dict[str, int]:
@@ -84,11 +91,18 @@ def cluster_limits() -> dict[str, int]:
 
 def require_cpus(wanted: float, what: str) -> None:
     """ResourceError unless the cluster has that many CPUs in all, so that work is refused rather than left waiting."""
-    import ray
-
-    total = max(float(ray.cluster_resources().get("CPU", 0)), cluster_limits().get("CPU", 0))
+    total = _total("CPU")
     if wanted > total:
         raise ResourceError(
             f"{what}: wanted {wanted:g} CPUs, the Ray cluster has {total:g}; ask for fewer workers or join a "
             f"larger cluster"
         )
+
+
+def remote(function: Callable[..., Any], **options: Any) -> Any:
+    """A function as a Ray task, of one CPU unless said otherwise; Ray keeps its numpy to as many threads."""
+    import ray
+
+    # Said outright: a task of a search's trial would else go into the trial's placement group, which holds no CPU.
+    settings = {"num_cpus": 1, "max_retries": RETRIES, "scheduling_strategy": "DEFAULT"}
+    return ray.remote(function).options(**(settings | options))

@@ -13,8 +13,8 @@ from hubert_ecg.errors import ArtifactError, ConfigError
 from hubert_ecg.pipeline.training_run import RUN, TRAINER, read_state
 from hubert_ecg.pipeline.training_setup import describe, num_steps
 from hubert_ecg.storage import files
-from hubert_ecg.storage.artifact import Manifest, differences, open_artifact
-from hubert_ecg.storage.run_checkpoints import RunCheckpoints, Saved, best_of
+from hubert_ecg.storage.artifact import Manifest, open_artifact, other_run
+from hubert_ecg.storage.run_checkpoints import RunCheckpoints, Saved
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,8 @@ def open_resumed(config: Any, *, verb: str, inputs: dict[str, str]) -> Manifest 
         return None
     source = open_artifact(config.resume, verb=verb, role="--resume")
     theirs = {name: value for name, value in source.inputs.items() if name != "resume"}
-    found = [each for each in differences(source.config, describe(config)) if each[0] not in MAY_CHANGE]
-    found += [(f"input {name}", old, new) for name, old, new in differences(theirs, inputs)]
-    if found:
-        told = "; ".join(f"{name}: there {old}, here {new}" for name, old, new in found[:8])
+    told = other_run(source.config, theirs, describe(config), inputs, may_change=MAY_CHANGE)
+    if told:
         raise ArtifactError(
             f"--resume {config.resume}: wanted the settings of that training but for {', '.join(MAY_CHANGE)}, got "
             f"{told}; give those, or start from its weights with --checkpoint"
@@ -83,8 +81,7 @@ def _checkpoints(directory: str, keep: int) -> RunCheckpoints:
 
 
 def _latest_and_best(source: Manifest, checkpoints: RunCheckpoints) -> tuple[Saved, Saved]:
-    saved = checkpoints.saved()
-    latest, best = max(saved, key=lambda one: one.step, default=None), best_of(saved)
+    latest, best = checkpoints.latest(), checkpoints.best()
     done = source.facts["steps_done"]
     if latest is None or best is None or latest.step != done:
         raise ArtifactError(

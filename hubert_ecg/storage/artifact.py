@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -197,25 +197,35 @@ def _refuse_other_run(wanted: StageOutput, found: dict[str, Any], relation: str)
     advice = "choose another --output, or delete the directory"
     if found["verb"] != wanted.verb:
         raise ArtifactError(f"{place} jobs.{found['verb']}, this is jobs.{wanted.verb}; {advice}")
+    told = other_run(found["config"], found["inputs"], wanted.config, wanted.inputs)
+    if told:
+        raise ArtifactError(f"{place} a run with other settings ({told}); {advice}")
+
+
+def other_run(
+    their_config: dict[str, Any],
+    their_inputs: dict[str, str],
+    config: dict[str, Any],
+    inputs: dict[str, str],
+    *,
+    may_change: Container[str] = (),
+) -> str:
+    """In what settings and inputs two runs differ, in words for an error; empty where in none but `may_change`."""
     told = [
         f"{name}: there {_short(old)}, here {_short(new)}"
-        for name, old, new in differences(found["config"], wanted.config)
+        for name, old, new in _differences(their_config, config)
+        if name not in may_change
     ]
-    told += [
-        f"input {name}: there {found['inputs'].get(name)}, here {wanted.inputs.get(name)}"
-        for name in sorted(set(found["inputs"]) | set(wanted.inputs))
-        if found["inputs"].get(name) != wanted.inputs.get(name)
-    ]
-    if told:
-        raise ArtifactError(f"{place} a run with other settings ({'; '.join(told[:8])}); {advice}")
+    told += [f"input {name}: there {old}, here {new}" for name, old, new in _differences(their_inputs, inputs)]
+    return "; ".join(told[:8])
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     """Dotted names of the leaves in which two nested dictionaries differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted(set(old) | set(new)):
-            found += differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+            found += _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
         return found
     return [] if old == new else [(name, old, new)]
 

@@ -1,7 +1,8 @@
 """The ECG on paper with its controls: speed, gain, layout, filter, zoom and calipers, what spoke for a condition."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import streamlit as st
@@ -19,9 +20,11 @@ from serve.paper.layout import Layout, PaperStyle, sheet_starts_s
 from serve.paper.svg import paper_svg
 from serve.schemas import ExplanationOut
 
+Value = TypeVar("Value", int, Layout)
+
 _SPEEDS = {25: "25 mm/s", 50: "50 mm/s"}
 _GAINS = {5: "5 mm/mV", 10: "10 mm/mV", 20: "20 mm/mV"}
-_LAYOUTS = {"3x4": "3×4 + rhythm", "6x2": "6×2", "12x1": "12×1"}
+_LAYOUTS: dict[Layout, str] = {"3x4": "3×4 + rhythm", "6x2": "6×2", "12x1": "12×1"}
 _NOTHING = "nothing"
 FOR_COLOUR, AGAINST_COLOUR = "#d55e00", "#0072b2"
 """Of the paper's attributions."""
@@ -78,33 +81,9 @@ def paper_section(held: Session, settings: AppSettings, number: int, shown: Show
 
 def _controls(held: Session, number: int, shown: ShownLeads) -> Chosen:
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
-        speed = st.segmented_control(
-            "Paper speed",
-            list(_SPEEDS),
-            format_func=_SPEEDS.__getitem__,
-            default=25,
-            key="speed",
-            required=True,
-            persist_state="session",
-        )
-        gain = st.segmented_control(
-            "Gain",
-            list(_GAINS),
-            format_func=_GAINS.__getitem__,
-            default=10,
-            key="gain",
-            required=True,
-            persist_state="session",
-        )
-        layout = st.segmented_control(
-            "Layout",
-            list(_LAYOUTS),
-            format_func=_LAYOUTS.__getitem__,
-            default="3x4",
-            key="layout",
-            required=True,
-            persist_state="session",
-        )
+        speed = _one_of("Paper speed", _SPEEDS, 25, key="speed")
+        gain = _one_of("Gain", _GAINS, 10, key="gain")
+        layout = _one_of("Layout", _LAYOUTS, "3x4", key="layout")
         label = _label_choice(held, number, shown)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         filtered = st.toggle("Filter", key="filtered", help="Takes off wander below 0.5 Hz and noise above 40 Hz. "
@@ -112,10 +91,22 @@ def _controls(held: Session, number: int, shown: ShownLeads) -> Chosen:
         zoom = st.toggle("Zoom and calipers", key="zoom", persist_state="session")
         true_size = not zoom and st.toggle("True size", key="true-size", help="25 mm are 25 mm on a calibrated screen.")
         start_s = _sheet_choice(shown)
-    style = PaperStyle(
-        speed_mm_s=int(speed or 25), gain_mm_mv=int(gain or 10), layout=cast(Layout, layout or "3x4"), filtered=filtered
-    )
+    style = PaperStyle(speed_mm_s=speed, gain_mm_mv=gain, layout=layout, filtered=filtered)
     return Chosen(style=style, start_s=start_s, zoom=zoom, true_size=true_size, label=label)
+
+
+def _one_of(title: str, words: Mapping[Value, str], default: Value, *, key: str) -> Value:
+    """A row of buttons, of which one is always chosen and stays so while the session lasts."""
+    chosen = st.segmented_control(
+        title,
+        list(words),
+        format_func=words.__getitem__,
+        default=default,
+        key=key,
+        required=True,
+        persist_state="session",
+    )
+    return default if chosen is None else chosen
 
 
 def _label_choice(held: Session, number: int, shown: ShownLeads) -> str | None:

@@ -5,6 +5,7 @@ from typing import Literal, cast
 
 import streamlit as st
 
+from hubert_ecg.ecg.finding import says_paced
 from hubert_ecg.ecg.recording import Recording
 from serve.diagnosis.examined import examined
 from serve.diagnosis.service import Answer
@@ -27,6 +28,7 @@ class Ecg:
     """The file's, or the sample's."""
     recording: Recording
     paced: bool = False
+    """Whether its file says that a pacemaker was active, or the user; the service sees the signal alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class Session:
     def add(self, name: str, recording: Recording) -> int:
         """Take a recording in; returns its number."""
         number, self.next_number = self.next_number, self.next_number + 1
-        self.ecgs[number] = Ecg(number=number, name=name, recording=recording)
+        self.ecgs[number] = Ecg(number=number, name=name, recording=recording, paced=says_paced(recording.findings))
         return number
 
     def describe(self, number: int, *, age_years: float | None, sex: Sex | None, paced: bool) -> None:

@@ -14,7 +14,7 @@ from hubert_ecg.errors import InputError
 from hubert_ecg.evaluation.ecg_curve import known_stretches, thinned
 from hubert_ecg.evaluation.ecg_shading import Noticed, attribution_bands, band_shades, finding_shades
 from serve.paper.display_filter import display_filter, pass_band
-from serve.paper.layout import Sheet, Strip, sheet_of, torn
+from serve.paper.layout import PaperStyle, Sheet, Strip, sheet_of, torn
 
 PAPER, SMALL_LINES, LARGE_LINES = "#fffafa", "#f7d4d4", "#eba5a5"
 INK, QUIET_INK = "#141414", "#55504f"
@@ -72,8 +72,9 @@ def drawings(
     samples_mv: np.ndarray,
     sampling_rate_hz: float,
     leads: Sequence[str],
-    sheet: Sheet,
+    style: PaperStyle,
     *,
+    start_s: float = 0.0,
     attributions: np.ndarray | None = None,
     attribution_rate_hz: float = 100.0,
     findings: Sequence[Noticed] = (),
@@ -82,10 +83,13 @@ def drawings(
 ) -> tuple[Drawing, ...]:
     """What is drawn of samples [lead, time] in mV on a sheet, or with `pages` on each page that it is torn into.
 
+    The sheet shows up to 10 s from `start_s` on.
+
     `attributions` [12, time] are of the standard leads in their order and begin with the recording, as the service
     sends them; their colours are relative to the strongest of the whole recording. `findings` lie on the recording's
     clock too. Samples that are not numbers leave gaps.
     """
+    sheet = _sheet_for(samples_mv, sampling_rate_hz, leads, style, start_s)
     centred = _centred(samples_mv, sampling_rate_hz, sheet)
     bands = None if attributions is None else attribution_bands(attributions, attribution_rate_hz)
     foot = _foot(sheet, sampling_rate_hz, explained=bands is not None)
@@ -100,14 +104,16 @@ def drawings(
     )
 
 
-def sheet_for(samples_mv: np.ndarray, sampling_rate_hz: float, leads: Sequence[str], **how: object) -> Sheet:
+def _sheet_for(
+    samples_mv: np.ndarray, sampling_rate_hz: float, leads: Sequence[str], style: PaperStyle, start_s: float
+) -> Sheet:
     """`sheet_of` for samples [lead, time]; InputError where they and the leads' names do not fit."""
     if samples_mv.ndim != 2 or len(samples_mv) != len(leads) or not samples_mv.shape[1]:
         raise InputError(
             f"ECG to draw: wanted samples [lead, time] of {len(leads)} leads {list(leads)}, got an array of shape "
             f"{samples_mv.shape}; give one row per lead"
         )
-    return sheet_of(leads, samples_mv.shape[1] / sampling_rate_hz, **how)  # type: ignore[arg-type]
+    return sheet_of(leads, samples_mv.shape[1] / sampling_rate_hz, style=style, start_s=start_s)
 
 
 def _centred(samples_mv: np.ndarray, rate_hz: float, sheet: Sheet) -> np.ndarray:

@@ -88,17 +88,18 @@ def paper_figure(
     """
     import plotly.graph_objects as go
 
-    sheet = d.sheet_for(samples_mv, sampling_rate_hz, leads, style=style, start_s=start_s)
     (drawn,) = d.drawings(
         samples_mv,
         sampling_rate_hz,
         leads,
-        sheet,
+        style,
+        start_s=start_s,
         attributions=attributions,
         attribution_rate_hz=attribution_rate_hz,
         findings=findings,
         most_points_per_s=_POINTS_PER_S,
     )
+    sheet = drawn.sheet
     axes = _Axes(style)
     figure = go.Figure(data=[_pulses(drawn, axes), *[_trace(curve, axes) for curve in drawn.curves]])
     figure.update_layout(

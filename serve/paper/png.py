@@ -30,8 +30,8 @@ def paper_png(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    sheet = d.sheet_for(samples_mv, sampling_rate_hz, leads, style=style, start_s=start_s)
-    (drawn,) = d.drawings(samples_mv, sampling_rate_hz, leads, sheet)
+    (drawn,) = d.drawings(samples_mv, sampling_rate_hz, leads, style, start_s=start_s)
+    sheet = drawn.sheet
     width, height = sheet.width_mm + 2 * _MARGIN_MM, sheet.height_mm + _MARGIN_MM + _FOOT_ROOM_MM
     # No pyplot: its list of open figures is shared by all sessions of a server.
     figure = Figure(figsize=(width / _MM_PER_INCH, height / _MM_PER_INCH), dpi=dots_per_inch, facecolor="white")

@@ -31,16 +31,17 @@ def paper_svg(
     Leads, gaps, attributions and findings as in `drawing.drawings`. Raises InputError where the samples do not fit the
     leads, ConfigError without a lead.
     """
-    sheet = d.sheet_for(samples_mv, sampling_rate_hz, leads, style=style, start_s=start_s)
     (drawn,) = d.drawings(
         samples_mv,
         sampling_rate_hz,
         leads,
-        sheet,
+        style,
+        start_s=start_s,
         attributions=attributions,
         attribution_rate_hz=attribution_rate_hz,
         findings=findings,
     )
+    sheet = drawn.sheet
     width, height = sheet.width_mm + 2 * _MARGIN_MM, sheet.height_mm + _MARGIN_MM + _FOOT_ROOM_MM
     label = escape(f"ECG, leads {', '.join(leads)}; {drawn.foot}", quote=True)
     return "".join(

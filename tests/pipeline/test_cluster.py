@@ -24,7 +24,8 @@ from hubert_ecg.clustering.sums import block_sums
 from hubert_ecg.errors import ArtifactError, ConfigError, InputError
 from hubert_ecg.pipeline.cluster import ClusterConfig, cluster
 from hubert_ecg.pipeline.kmeans_fit import advance
-from hubert_ecg.pipeline.kmeans_rows import remote, scan
+from hubert_ecg.pipeline.kmeans_rows import scan
+from hubert_ecg.pipeline.ray_cluster import remote
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import begin, open_artifact
 from hubert_ecg.storage.codebooks import load_codebook, load_states, save_states
