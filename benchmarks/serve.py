@@ -42,6 +42,7 @@ BODIES = 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="base", help="model size")
+    parser.add_argument("--only", choices=["throughput", "latency"], help="one part (default: both)")
     parser.add_argument("--clients", type=int, default=64, help="clients at once")
     parser.add_argument("--requests", type=int, default=192, help="requests of a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each side")
@@ -63,17 +64,21 @@ def main() -> None:
             "max_waiting": 4 * options.clients,
         }
         with running({"model": place}, **settings) as service:
-            throughput(service, predictor, options)
-            latency(service, predictor)
+            if options.only != "latency":
+                throughput(service, predictor, options)
+            if options.only != "throughput":
+                latency(service, predictor)
 
 
 def throughput(service: Service, predictor: Predictor, options: argparse.Namespace) -> None:
     """Requests per second of many clients, and of a loop."""
     served: list[dict[str, float]] = []
     looped: list[float] = []
-    for _ in range(options.rounds + 1):
+    for number in range(options.rounds + 1):
         served.append(_load_in_a_process(service, options))
         looped.append(_loop(predictor, options))
+        name = f"round {number}" if number else "warm-up"
+        print(f"  {name}: {served[-1]['per_s']:.2f}/s, beside {looped[-1]:.2f}/s in one process", flush=True)
     rates = [round_["per_s"] for round_ in served[1:]]
     ratios = [rate / alone for rate, alone in zip(rates, looped[1:], strict=True)]
     client_s = statistics.median(round_["cpu_s"] for round_ in served[1:])
