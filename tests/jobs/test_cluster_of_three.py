@@ -169,6 +169,24 @@ def test_all_jobs_on_the_cluster_give_what_a_local_run_gives(
     assert not [verb for verb, log in three.logs.items() if secret in log]
 
 
+def test_a_fifth_of_the_stores_answers_may_fail(three: Three, chain: dict[str, Manifest]) -> None:
+    out = f"s3://{three.bucket}/weak"
+    for verb, flags in CHAIN.items():
+        three.store.went_wrong.clear()
+        three.store.share = 0.2
+        try:
+            since = time.monotonic()
+            three.run(verb, flags.format(out=out))
+        finally:
+            three.store.share = 0.0
+        wrong = dict(three.store.went_wrong)
+        print(f"\n{verb}: {time.monotonic() - since:.0f} s though of the store's answers {wrong}", flush=True)
+        assert sum(wrong.values()) >= 3, verb
+        again = open_artifact(place_of(verb, out), verb=verb)
+        assert (again.rows, again.parts) == (chain[verb].rows, chain[verb].parts), verb
+        assert identity(again) == identity(chain[verb]), verb
+
+
 @dataclass(frozen=True)
 class Disturbance:
     """When a node is killed, and how slow the store is meanwhile."""

@@ -1,0 +1,125 @@
+"""What a second worker brings to jobs.dump and jobs.label, and what the driver of a job keeps in memory per file.
+
+    python -m benchmarks.scaling --records 20000 --files 1000 100000
+
+Scaling: the same job on Ray clusters of one and of two cores, started before the clock, in turns; efficiency is half of
+the ratio of the two times. The driver and Ray's own processes share the machine's cores with the workers,
+so that two workers on two cores cannot reach 100 %. Memory: the peak of the driver's own process (not its workers') in
+jobs.prepare over so many recordings, each a file of its own in the listing, less its peak with the fewest of them.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import prepare as preparing
+from benchmarks.dump import first_inputs, recut, simulated, tiled
+from benchmarks.report import machine
+from hubert_ecg.clustering.codebook import Codebook, normalise_with
+from hubert_ecg.ecg.features import DescriptorConfig
+from hubert_ecg.storage.artifact import open_artifact
+from hubert_ecg.storage.codebooks import save_codebook
+
+WARM_UP_S = 2.0
+"""That idle worker processes are given to start."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["scaling", "memory"], help="one part (default: both)")
+    parser.add_argument("--records", type=int, default=20_000, help="records of the jobs at one and two workers")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each job at each number of workers")
+    parser.add_argument("--files", type=int, nargs=2, default=(1000, 100_000), help="files of the jobs whose driver")
+    parser.add_argument("--driver", type=int, metavar="FILES", help=argparse.SUPPRESS)
+    parser.add_argument("--archive", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.driver:
+        print(json.dumps(_drive(options.archive, options.driver)))
+        return
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.only != "memory":
+            scaling(folder, options.records, options.runs)
+        if options.only != "scaling":
+            driver_memory(Path(folder, "archive"), *options.files)
+
+
+def scaling(folder: str, records: int, runs: int) -> None:
+    """Wall-clock seconds of dump and label at one and two workers."""
+    from hubert_ecg.pipeline.dump import DumpConfig, dump
+    from hubert_ecg.pipeline.label import LabelConfig, label
+
+    waveforms = recut(open_artifact(simulated(f"{folder}/simulated")), f"{folder}/recut", 512)
+    large = tiled(waveforms, f"{folder}/large", records)
+    mfcc = DescriptorConfig(name="mfcc")
+    rows = mfcc.compute(first_inputs(waveforms)).reshape(-1, mfcc.dim)
+    centroids = np.random.default_rng(0).choice(rows, 100, replace=False)
+    save_codebook(f"{folder}/codebook", Codebook(centroids=normalise_with(centroids, "l2"), descriptor=mfcc.to_dict()))
+    output = f"{folder}/output"
+    dumping = DumpConfig(waveforms=large.directory, output=output, descriptor="time_frequency", split="all")
+    labelling = LabelConfig(waveforms=large.directory, output=output, codebooks=[f"{folder}/codebook"])
+    works: dict[str, Callable[[], object]] = {"dump": lambda: dump(dumping), "label": lambda: label(labelling)}
+    for name, work in works.items():
+        seconds: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(runs):
+            for workers, times in seconds.items():
+                times.append(_timed(work, workers))
+                shutil.rmtree(output)
+        one, two = (statistics.median(times) for times in seconds.values())
+        ratios = [alone / both for alone, both in zip(seconds[1], seconds[2], strict=True)]
+        print(
+            f"{f'{name}, {large.rows} records, 2 workers':<48} {one / two:7.2f} x   {two:.1f} s, beside {one:.1f} s "
+            f"with 1 (efficiency {one / two / 2:.0%}; {', '.join(f'{ratio:.2f}' for ratio in ratios)})",
+            flush=True,
+        )
+
+
+def _timed(work: Callable[[], object], workers: int) -> float:
+    import ray
+
+    from hubert_ecg.pipeline.ray_cluster import start_ray
+
+    start_ray(num_cpus=workers)
+    try:
+        time.sleep(WARM_UP_S)
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+    finally:
+        ray.shutdown()
+
+
+def driver_memory(archive: Path, few: int, many: int) -> None:
+    """Bytes per file that the driver of jobs.prepare needs at its peak."""
+    preparing.write_archive(archive, 100)
+    peaks = []
+    for files in (few, many):
+        command = [sys.executable, "-m", "benchmarks.scaling", "--driver", str(files), "--archive", str(archive)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        peaks.append(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
+        print(f"  prepare of {files} files: the driver's peak is {peaks[-1] / 2**20:.1f} MiB", flush=True)
+    per_file = (peaks[1] - peaks[0]) / (many - few)
+    print(f"{f'driver of prepare, {few} to {many} files':<48} {per_file:7.0f} bytes per file")
+
+
+def _drive(archive: Path, files: int) -> dict[str, int]:
+    """Prepare so many files and tell this process's peak."""
+    from hubert_ecg.pipeline.prepare import prepare
+
+    names = [f"ecg{index:03d}" for index in range(preparing.DISTINCT)]
+    prepare(preparing.settings(archive, names, files))
+    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+if __name__ == "__main__":
+    main()
