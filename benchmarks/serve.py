@@ -131,7 +131,7 @@ def _loop(predictor: Predictor, options: argparse.Namespace) -> float:
 def _load_in_a_process(service: Service, options: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.serve", "--load", service.url]
     command += ["--clients", str(options.clients), "--requests", str(options.requests)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, input=service.key)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, input=service.key)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

@@ -58,7 +58,9 @@ def _deployment(kind: type, settings: ServiceSettings) -> Any:
     return serve.deployment(kind).options(
         name="Models",
         ray_actor_options={"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica},
-        max_ongoing_requests=2 * settings.max_batch_size,
+        # All that wait do so in the replica, in the order in which they came. Those that a full replica leaves waiting
+        # outside are overtaken by newcomers there, without end as long as there are newcomers.
+        max_ongoing_requests=settings.max_waiting,
         max_queued_requests=settings.max_waiting,
         user_config={},
         graceful_shutdown_timeout_s=DRAIN_S,

@@ -44,7 +44,13 @@ class Chosen:
 
 def paper_section(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> PaperStyle:
     """Draw controls and paper; returns the style, which the PDF takes over."""
-    chosen = _controls(held, number, shown)
+    with st.container(key="paper"):  # on a phone the paper comes first: see style.py
+        return _controls_and_paper(held, settings, number, shown)
+
+
+def _controls_and_paper(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> PaperStyle:
+    with st.container(key="paper-controls"):
+        chosen = _controls(held, number, shown)
     explanation = _explanation(held, settings, number, chosen.label) if chosen.label else None
     attributions = None if explanation is None else np.array(explanation.attributions)
     more: dict[str, Any] = {

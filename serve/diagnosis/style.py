@@ -70,6 +70,7 @@ CSS = f"""<style>
 @media (max-width: 640px) {{
   .block-container {{ padding: 3rem .8rem 3rem; }}
   .hx-title {{ font-size: 1.3rem; }}
+  .st-key-paper > :has(> .st-key-paper-controls), .st-key-paper > .st-key-paper-controls {{ order: 1; }}
   .hx-paper.fit + .hx-sideways {{ display: block; }}
   [class*="st-key-zoom-"] {{ overflow-x: auto; }}
   [class*="st-key-zoom-"] > div {{ min-width: 780px; }}
