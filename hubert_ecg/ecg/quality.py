@@ -23,6 +23,8 @@ _RAIL_MARGIN = 5e-4
 _LONG_CLIP_S = 0.1
 _CLIPPED_SEVERE = 0.2
 _LASTING = 0.05
+_ALL_ALONG = 0.9
+"""Share of the length between the first and the last place of a finding from which on it is one of the whole length."""
 _SHORTEST_S = 1.0
 """Of less than this much there is nothing to say but what is missing."""
 
@@ -313,9 +315,11 @@ def _limb_leads(case: _Case) -> Iterator[Finding]:
         lasting = places.size >= _LASTING * size.size
         severity: Severity = "severe" if lasting and relative >= case.config.limb_residual_severe else "warning"
         detail = f"{equation}: off by up to {largest:.2g} mV, {relative:.0%} of the limb leads' own size."
-        yield _span(
-            None, "limb leads inconsistent", severity, detail, int(places[0]), int(places[-1]) + 1, case.rate_hz
-        )
+        start, stop = int(places[0]), int(places[-1]) + 1
+        if stop - start >= _ALL_ALONG * size.size:
+            yield _whole(None, "limb leads inconsistent", severity, detail)
+        else:
+            yield _span(None, "limb leads inconsistent", severity, detail, start, stop, case.rate_hz)
 
 
 def _arm_reversal(case: _Case) -> Iterator[Finding]:

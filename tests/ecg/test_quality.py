@@ -154,7 +154,7 @@ def test_limb_leads_with_gains_of_their_own_contradict_einthoven() -> None:
 
 def test_exchanged_lead_names_are_severe() -> None:
     findings = find_problems(replace(CLEAN, samples=CLEAN.samples[[1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]))
-    assert ("limb leads inconsistent", "severe") in {(f.kind, f.severity) for f in findings}
+    assert ("limb leads inconsistent", "severe", None) in {(f.kind, f.severity, f.start_s) for f in findings}
 
 
 def test_offsets_of_single_leads_do_not_contradict_einthoven() -> None:
