@@ -2,6 +2,13 @@
 
 A recipe is a YAML file with `variables` (defaults; `name=value` on the command line replaces them) and `stages`, a
 list of one verb each with its flags. Finished stages are skipped, so a recipe that was killed goes on where it was.
+
+A variable may be a list (`seeds: [0, 1]`; `seeds=0,1` on the command line). Stages under `each` come once for every
+value, for all combinations where there are several lists, and not at all for an empty one:
+
+    - each: {seed: seeds}
+      stages:
+        - finetune: {seed: "${seed}", output: "${out}/seed${seed}"}
 """
 
 import argparse
@@ -9,8 +16,9 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +30,8 @@ from jobs.cli import parse, print_estimate
 
 Stage = tuple[str, list[str]]
 """A verb and its arguments."""
+Value = str | list[str]
+"""Of a variable."""
 
 
 def read_recipe(path: Path, replaced: dict[str, str]) -> list[Stage]:
@@ -34,15 +44,53 @@ def read_recipe(path: Path, replaced: dict[str, str]) -> list[Stage]:
     unknown = sorted(set(replaced) - set(variables))
     if unknown:
         raise ConfigError(f"{path}: has no variable {', '.join(unknown)}; its variables are {', '.join(variables)}")
-    values = {name: str(value) for name, value in (variables | replaced).items()}
-    missing = [name for name, value in values.items() if not value]
+    values = {name: _value(variables[name], replaced.get(name, variables[name])) for name in variables}
+    missing = [name for name, value in values.items() if value == ""]
     if missing:
         raise ConfigError(f"{path}: wanted a value for {', '.join(missing)}; add {missing[0]}=... to the command")
-    return [
-        (verb, [argument for key, value in flags.items() for argument in (f"--{key}", _text(value, values))])
-        for stage in stages
-        for verb, flags in stage.items()
-    ]
+    try:
+        return list(_expanded(stages, values))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: wanted stages of one verb with its flags, or `each` (names and the lists of their values) with "
+            f"`stages`, got {type(error).__name__} {error}"
+        ) from error
+
+
+def variables_of(pairs: Iterable[str]) -> dict[str, str]:
+    """What `name=value ...` says. Raises ConfigError for a word that is no such pair."""
+    unclear = [pair for pair in pairs if "=" not in pair]
+    if unclear:
+        raise ConfigError(f"wanted name=value, got {unclear[0]}")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _value(default: Any, value: Any) -> Value:
+    """A variable as text; where its default is a list, as a list of texts."""
+    if not isinstance(default, list):
+        return str(value)
+    parts = value.split(",") if isinstance(value, str) else value
+    return [str(part) for part in parts if part != ""]
+
+
+def _expanded(stages: list[dict[str, Any]], values: dict[str, Value]) -> Iterator[Stage]:
+    """Stages with their variables filled in, those under `each` once per combination."""
+    for stage in stages:
+        if "each" in stage:
+            names, lists = stage["each"].keys(), [_list(values, name) for name in stage["each"].values()]
+            for combination in product(*lists):
+                yield from _expanded(stage["stages"], values | dict(zip(names, combination, strict=True)))
+        else:
+            for verb, flags in stage.items():
+                yield verb, [word for key, value in flags.items() for word in (f"--{key}", _text(value, values))]
+
+
+def _list(values: dict[str, Value], given: str | list[Any]) -> list[str]:
+    """The values of a list that is given by the name of its variable, or as it is."""
+    found = values[given] if isinstance(given, str) else [str(part) for part in given]
+    if isinstance(found, str):
+        raise TypeError(f"in `each`, where {given} is no list")
+    return found
 
 
 def run_stages(stages: list[Stage]) -> None:
@@ -72,10 +120,10 @@ def _stage(verb: str, arguments: list[str]) -> tuple[Callable[[Any], Any], Any]:
     return getattr(module, verb), parse(verb, getattr(module, f"{verb.capitalize()}Config"), arguments)
 
 
-def _text(value: Any, variables: dict[str, str]) -> str:
+def _text(value: Any, variables: dict[str, Value]) -> str:
     if isinstance(value, str):
         for name, text in variables.items():
-            value = value.replace(f"${{{name}}}", text)
+            value = value.replace(f"${{{name}}}", text if isinstance(text, str) else json.dumps(text))
         return value
     return json.dumps(value)
 
@@ -86,10 +134,7 @@ def _main() -> None:
     parser.add_argument("variables", nargs="*", metavar="name=value", help="values of the recipe's variables")
     parser.add_argument("--dry_run", action="store_true", help="say what each stage would take; start nothing")
     arguments = parser.parse_args()
-    unclear = [pair for pair in arguments.variables if "=" not in pair]
-    if unclear:
-        raise ConfigError(f"wanted name=value, got {unclear[0]}")
-    stages = read_recipe(arguments.recipe, dict(pair.split("=", 1) for pair in arguments.variables))
+    stages = read_recipe(arguments.recipe, variables_of(arguments.variables))
     (print_estimates if arguments.dry_run else run_stages)(stages)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.finetune import FinetuneConfig
 from hubert_ecg.pipeline.prepare import PrepareConfig
-from jobs.recipe import _stage, read_recipe
+from jobs.recipe import _stage, read_recipe, variables_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
@@ -47,3 +47,89 @@ def test_what_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("stages_: []")
     with pytest.raises(ConfigError, match="wanted a recipe with `stages`"):
         read_recipe(tmp_path / "bad.yaml", {})
+
+
+EACH = """
+variables: {out: /y, sizes: [tiny], seeds: [0, 1], checkpoints: []}
+stages:
+  - each: {size: sizes, seed: seeds}
+    stages:
+      - finetune: {waveforms: W, label_set: rhythm, size: "${size}", seed: "${seed}", output: "${out}/${size}${seed}"}
+  - each: {checkpoint: checkpoints, head: [linear, mlp]}
+    stages:
+      - finetune: {waveforms: W, label_set: rhythm, checkpoint: "${checkpoint}", head: "${head}", output: "${out}/c"}
+"""
+
+
+def test_stages_come_once_per_combination(tmp_path: Path) -> None:
+    (tmp_path / "each.yaml").write_text(EACH)
+    made = [_stage(*stage)[1] for stage in read_recipe(tmp_path / "each.yaml", {})]
+    assert [(c.output, c.size, c.seed) for c in made] == [("/y/tiny0", "tiny", 0), ("/y/tiny1", "tiny", 1)]
+    replaced = {"sizes": "small,base", "seeds": "7", "checkpoints": "/c"}
+    made = [_stage(*stage)[1] for stage in read_recipe(tmp_path / "each.yaml", replaced)]
+    assert [c.output for c in made] == ["/y/small7", "/y/base7", "/y/c", "/y/c"]
+    assert [(c.checkpoint, c.head) for c in made[2:]] == [("/c", "linear"), ("/c", "mlp")]
+    assert read_recipe(tmp_path / "each.yaml", {"seeds": ""}) == []
+
+
+@pytest.mark.parametrize(
+    ("each", "said"), [("{seed: out}", "out is no list"), ("{seed: none}", "'none'"), ("seeds", "no attribute")]
+)
+def test_lists_that_are_none_are_named(tmp_path: Path, each: str, said: str) -> None:
+    (tmp_path / "each.yaml").write_text(EACH.replace("{size: sizes, seed: seeds}", each))
+    with pytest.raises(ConfigError, match=said):
+        read_recipe(tmp_path / "each.yaml", {})
+
+
+def test_words_that_are_no_variables_are_named() -> None:
+    assert variables_of(["a=1", "b=c=d"]) == {"a": "1", "b": "c=d"}
+    with pytest.raises(ConfigError, match="wanted name=value, got seeds"):
+        variables_of(["a=1", "seeds"])
+
+
+LABEL_SETS = {"all", "diagnostic", "subclass", "superclass", "form", "rhythm"}
+
+
+def test_the_ptbxl_benchmark_keeps_the_test_fold_for_the_evaluations() -> None:
+    given = {"input": "/x", "out": "/y", "published": "/p", "seeds": "0,1"}
+    stages = [(verb, _stage(verb, flags)[1]) for verb, flags in read_recipe(CONFIGS / "ptbxl_benchmark.yaml", given)]
+    of_verb = {wanted: [config for verb, config in stages if verb == wanted] for wanted, _ in stages}
+    for prepared in of_verb["prepare"]:
+        assert (prepared.ptbxl.val_fold, prepared.ptbxl.test_fold) == (8, 9)
+    assert [config.split for config in of_verb["dump"]] == ["train"]
+    assert {config.split for config in of_verb["calibrate"]} == {"val"}
+    assert {config.split for config in of_verb["evaluate"]} == {"test"}
+    assert {(config.label_set, config.seed) for config in of_verb["finetune"]} == {
+        (label_set, seed) for label_set in LABEL_SETS for seed in (0, 1)
+    }
+    assert len(of_verb["finetune"]) == len(of_verb["calibrate"]) == len(of_verb["evaluate"]) == 6 * 2 * 3
+    assert len({config.output for _, config in stages}) == len(stages)
+    tuned, calibrated, judged = (of_verb[verb] for verb in ("finetune", "calibrate", "evaluate"))
+    assert {config.checkpoint for config in calibrated} == {config.output for config in tuned}
+    assert {config.checkpoint for config in judged} == {config.output for config in calibrated}
+    assert {config.checkpoint for config in tuned} == {None, "/y/pretrained", "/p"}
+    assert {config.waveforms for config in tuned if config.checkpoint == "/p"} == {"/y/waveforms_published"}
+
+
+def test_the_ptbxl_benchmark_goes_without_a_published_checkpoint() -> None:
+    stages = read_recipe(CONFIGS / "ptbxl_benchmark.yaml", {"input": "/x", "label_sets": "form"})
+    assert [verb for verb, _ in stages] == [
+        *("prepare", "dump", "cluster", "label", "pretrain", "finetune", "finetune"),
+        *("calibrate", "evaluate", "calibrate", "evaluate", "compare"),
+    ]
+
+
+def test_the_first_label_set_of_the_benchmark_is_tuned_as_in_the_recipe_whose_result_it_quotes() -> None:
+    one = read_recipe(CONFIGS / "ptbxl_superclass.yaml", {"input": "/x"})
+    many = read_recipe(CONFIGS / "ptbxl_benchmark.yaml", {"input": "/x", "label_sets": "superclass"})
+    places = {"output", "waveforms", "checkpoint", "labels"}
+    for verb in ("dump", "pretrain", "finetune"):
+        settings = [
+            sorted(
+                str({k: v for k, v in vars(_stage(v, flags)[1]).items() if k not in places})
+                for v, flags in stages
+                if v == verb
+            )
+            for stages in (one, many)
+        ]
+        assert settings[0] == settings[1], verb
