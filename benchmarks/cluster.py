@@ -10,7 +10,6 @@ the Parquet shards. Figures of one thread are CPU seconds, which a busy machine 
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 import warnings
@@ -26,7 +25,9 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
-from benchmarks.report import machine
+from benchmarks.processes import own_mib, workers
+from benchmarks.report import Report, Row, reporting
+from benchmarks.timing import in_turn
 from hubert_ecg.clustering.kmeans import KMeansConfig, KMeansState, as_assigned, minibatch_step
 from hubert_ecg.clustering.nearest import Finder, normalise_rows
 from hubert_ecg.clustering.sums import block_sums, labelled_sums
@@ -54,17 +55,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="runs of each figure")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows, to try it out")
-    options = parser.parse_args()
-    print(machine(), flush=True)
-    start_ray()
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+    place = os.environ.get("TMPDIR")
+    with reporting("cluster", parser) as (options, report), tempfile.TemporaryDirectory(dir=place) as folder:
+        start_ray()
+        report.head(f"{available('CPU')} threads")
         narrow = write_blobs(f"{folder}/39", int(1_000_000 * options.scale), 39)
         wide = write_blobs(f"{folder}/768", int(200_000 * options.scale), 768)
-        memory(narrow, folder)
-        compare_fits(narrow, 100, KMeansConfig(batch_size=16_384, max_steps=61), options.runs)
-        compare_fits(wide, 500, KMeansConfig(batch_size=16_384, max_steps=24), options.runs)
-        compare_passes(narrow, 100, options.runs)
-        compare_passes(wide, 500, options.runs)
+        memory(narrow, folder, report)
+        compare_fits(narrow, 100, KMeansConfig(batch_size=16_384, max_steps=61), options.runs, report)
+        compare_fits(wide, 500, KMeansConfig(batch_size=16_384, max_steps=24), options.runs, report)
+        compare_passes(narrow, 100, options.runs, report)
+        compare_passes(wide, 500, options.runs, report)
 
 
 def write_blobs(directory: str, num_rows: int, dim: int) -> Manifest:
@@ -91,7 +92,7 @@ def write_blobs(directory: str, num_rows: int, dim: int) -> Manifest:
     return output.finish(parts=parts, facts=facts)
 
 
-def compare_fits(features: Manifest, num_clusters: int, config: KMeansConfig, runs: int) -> None:
+def compare_fits(features: Manifest, num_clusters: int, config: KMeansConfig, runs: int, report: Report) -> None:
     """Mini-batch steps of the job against MiniBatchKMeans.partial_fit."""
     rows = scan(features, "l2")
     steps = range(config.max_steps)
@@ -118,17 +119,20 @@ def compare_fits(features: Manifest, num_clusters: int, config: KMeansConfig, ru
     batches = batches_of(rows, places)
     works = {"ours": partial(our_steps, batches, seeds, config), "theirs": partial(their_steps, batches, seeds)}
     with threadpool_limits(1):
-        cpu = in_turn(works, runs)
+        cpu = in_turn(works, runs, clock=time.process_time)
     centroids = [as_assigned(states[num_clusters].centroids), as_assigned(model.cluster_centers_)]
-    ours_inertia, theirs_inertia = (
-        sums.inertia(each) for sums, each in zip(all_sums(rows, centroids, "inertia"), centroids, strict=True)
-    )
-    name = f"mini-batches, {rows.total:,} x {rows.dim}, K = {num_clusters}, batch {config.batch_size:,}"
-    against = f"{config.max_steps} steps of MiniBatchKMeans.partial_fit, {threads} threads"
-    figure(f"{name}, Ray tasks", ours, theirs, against)
-    figure(f"{name}, with reading", with_reading, theirs, against)
-    figure(f"{name}, one thread, CPU seconds", cpu["ours"], cpu["theirs"], f"{config.max_steps} steps of partial_fit")
-    figure(f"{name}, inertia of all rows", [ours_inertia], [theirs_inertia], against, unit="")
+    inertias = [sums.inertia(each) for sums, each in zip(all_sums(rows, centroids, "inertia"), centroids, strict=True)]
+    name = f"mini-batch k-means, {rows.total:,} x {rows.dim}, K = {num_clusters}"
+    steps_of = f"{config.max_steps} steps of MiniBatchKMeans.partial_fit"
+    against = f"{steps_of}, same batches of {config.batch_size:,} in memory"
+    sides = {
+        "as Ray tasks": (ours[1:], theirs[1:], "s"),
+        "with reading": (with_reading[1:], theirs[1:], "s"),
+        "one thread": (cpu["ours"], cpu["theirs"], "CPU s"),
+        "inertia of all rows": (inertias[:1], inertias[1:], "inertia"),
+    }
+    for what, (one, other, unit) in sides.items():
+        report.add(figure(f"{name}, {what}", one, other, unit, against))
 
 
 def our_steps(batches: list[np.ndarray], seeds: np.ndarray, config: KMeansConfig) -> KMeansState:
@@ -171,7 +175,7 @@ def batches_of(rows: Rows, places: Callable[[], Iterable[np.ndarray]]) -> list[n
     return [np.concatenate(listed(number, drawn.cuts, blocks)) for number in range(len(drawn.cuts[0]) - 1)]
 
 
-def compare_passes(features: Manifest, num_clusters: int, runs: int) -> None:
+def compare_passes(features: Manifest, num_clusters: int, runs: int, report: Report) -> None:
     """A pass over all rows: normalise, assign and add up, on one thread; and the job's pass from Parquet."""
     rows = scan(features, "l2")
     centroids = first_rows(rows, num_clusters)
@@ -187,24 +191,17 @@ def compare_passes(features: Manifest, num_clusters: int, runs: int) -> None:
         "task": partial(sums_of_shards, rows, range(features.parts), [centroids]),
     }
     with threadpool_limits(1):
-        cpu = in_turn(works, runs)
-    name = f"pass over {rows.total:,} x {rows.dim}, K = {num_clusters}, one thread"
-    figure(name, cpu["ours"], cpu["torch"], "torch: normalise, product, argmin, accumulate")
-    figure(name, cpu["ours"], cpu["numpy products"], "its matrix products alone, numpy")
-    figure(name, cpu["ours"], cpu["torch products"], "its matrix products alone, torch")
+        cpu = in_turn(works, runs, clock=time.process_time)
+    name = f"pass over all rows, {rows.total:,} x {rows.dim}, K = {num_clusters}, one thread"
     both = [one + other for one, other in zip(cpu["torch"], cpu["reading"], strict=True)]
-    figure(f"{name}, as a task with reading Parquet", cpu["task"], both, "the torch pass and reading the same shards")
-
-
-def in_turn(works: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
-    """CPU seconds of each, one after the other in every round, so that a busy machine is busy for all of them."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(runs + 1):
-        for name, work in works.items():
-            began = time.process_time()
-            work()
-            taken[name].append(time.process_time() - began)
-    return taken
+    sides = {
+        "": (cpu["ours"], cpu["torch"], "torch: normalise, product, argmin, accumulate"),
+        ", beside numpy": (cpu["ours"], cpu["numpy products"], "its matrix products alone, numpy"),
+        ", beside torch": (cpu["ours"], cpu["torch products"], "its matrix products alone, torch"),
+        ", as a task with reading Parquet": (cpu["task"], both, "the torch pass and reading the same shards"),
+    }
+    for what, (one, other, against) in sides.items():
+        report.add(figure(f"{name}{what}", one, other, "CPU s", against))
 
 
 def read_all(features: Manifest) -> None:
@@ -247,7 +244,7 @@ def torch_pass(raw: np.ndarray, centroids: np.ndarray) -> None:
         counts += torch.bincount(codes, minlength=len(middles))
 
 
-def memory(features: Manifest, folder: str) -> None:
+def memory(features: Manifest, folder: str, report: Report) -> None:
     """Peak memory of the whole job on a table and on ten times its rows, its batches bounded to 32 MB."""
     tenfold = repeated(features, f"{folder}/tenfold", 10)
     peaks = []
@@ -264,8 +261,8 @@ def memory(features: Manifest, folder: str) -> None:
             cluster(config)
         peaks.append(watch.peaks)
     for kind, once in peaks[0].items():
-        name = f"peak memory, 10x over 1x of {features.rows * TOKENS:,} rows x 39: {kind}"
-        figure(name, [peaks[1][kind]], [once], "the same job on a tenth of the rows", unit="MiB")
+        name = f"peak memory of jobs.cluster, {tenfold.rows * TOKENS:,} x 39, {kind}"
+        report.add(figure(name, [peaks[1][kind]], [once], "MiB", "the same job on a tenth of the rows"))
 
 
 def repeated(features: Manifest, directory: str, times: int) -> Manifest:
@@ -297,8 +294,8 @@ class Watch:
     def _watch(self) -> None:
         while not self.stop.wait(0.05):
             self._note("driver", own_mib(os.getpid()))
-            for pid in descendants(os.getpid()):
-                self._note("largest worker", own_mib(pid) if is_worker(pid) else 0)
+            for pid in workers():
+                self._note("largest worker", own_mib(pid))
             self._note("shared memory", stored_mib())
 
     def _note(self, kind: str, mib: float) -> None:
@@ -313,49 +310,8 @@ def stored_mib() -> float:
     return (ray.cluster_resources().get(kind, 0) - ray.available_resources().get(kind, 0)) / 2**20
 
 
-def own_mib(pid: int) -> float:
-    """Memory of a process that is its own, without what it shares with others."""
-    try:
-        rows = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:  # it has ended meanwhile
-        return 0.0
-    return next((int(row.split()[1]) / 1024 for row in rows if row.startswith("RssAnon")), 0.0)
-
-
-def is_worker(pid: int) -> bool:
-    try:
-        return b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def descendants(root: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found, waiting = [], [root]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def figure(name: str, ours: list[float], theirs: list[float], against: str, unit: str = "s") -> None:
-    """One line: medians of both sides without their first run, which is a warm-up, and ours over theirs."""
-    medians = [statistics.median(values[1:] or values) for values in (ours, theirs)]
-    shown = " beside ".join(f"{median:.4g} {unit}".strip() for median in medians)
-    print(f"{name}: ratio {medians[0] / max(medians[1], 1e-9):.3f}; {shown} ({against})", flush=True)
+def figure(name: str, ours: list[float], theirs: list[float], unit: str, against: str) -> Row:
+    return Row(name=name, ours=tuple(ours), theirs=tuple(theirs), unit=unit, against=against, in_turn=True)
 
 
 if __name__ == "__main__":

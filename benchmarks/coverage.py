@@ -1,6 +1,6 @@
 """How often 95 % bootstrap intervals of AUROC hold the true value: 2,000 simulated data sets per setting.
 
-Scores are normal, of the positives higher, so that the true AUROC is known (binormal). Prints one line per setting:
+Scores are normal, of the positives higher, so that the true AUROC is known (binormal). One row per setting:
 coverage with its Monte Carlo standard error, and how often the interval lies wholly above or below the truth, for the
 intervals that evaluate reports and for plain percentiles of the same draws. About three minutes on one core.
 
@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from benchmarks.report import Row, reporting
 from hubert_ecg.evaluation.bootstrap import logit_interval, percentile_interval
 from hubert_ecg.evaluation.resampling import Resampling
 from hubert_ecg.evaluation.weighted import SortedLabel
@@ -48,16 +49,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data_sets", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=500)
-    arguments = parser.parse_args()
-    rng = np.random.default_rng(0)
-    for auroc, positives, negatives in SETTINGS:
-        found = coverage(auroc, positives, negatives, data_sets=arguments.data_sets, draws=arguments.draws, rng=rng)
-        words = [
-            f"{name} {100 * held:.1f} % +- {100 * np.sqrt(held * (1 - held) / arguments.data_sets):.1f} "
-            f"(above {100 * above:.1f}, below {100 * below:.1f})"
-            for name, (held, above, below) in found.items()
-        ]
-        print(f"AUROC {auroc}, {positives} positives, {negatives} negatives: {'; '.join(words)}", flush=True)
+    with reporting("coverage", parser) as (options, report):
+        report.head(f"{options.data_sets:,} data sets, {options.draws} draws")
+        rng = np.random.default_rng(0)
+        for auroc, positives, negatives in SETTINGS:
+            found = coverage(auroc, positives, negatives, data_sets=options.data_sets, draws=options.draws, rng=rng)
+            name = f"95 % intervals of AUROC, true value {auroc}, {positives} positives, {negatives} negatives"
+            for kind, shares in found.items():
+                report.add(row(f"{name}, {kind}", shares, options.data_sets))
+
+
+def row(name: str, shares: tuple[float, float, float], data_sets: int) -> Row:
+    """How often an interval held the truth, lay above it and below it, as percentages."""
+    held, above, below = shares
+    error = np.sqrt(held * (1 - held) / data_sets)
+    return Row(
+        name=name,
+        ours=(100 * held,),
+        unit="% hold it",
+        against="95 % would be right",
+        facts={"standard error, %": float(100 * error), "above it, %": 100 * above, "below it, %": 100 * below},
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ writing and Ray Data, not the start of the cluster; they are wall-clock seconds 
 import argparse
 import os
 import shutil
-import statistics
 import tempfile
 import threading
 import time
@@ -24,7 +23,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.report import line, machine, peak_worker_mib
+from benchmarks.processes import peak_worker_mib
+from benchmarks.report import Report, Row, reporting
+from benchmarks.timing import ms_each, seconds_of
 from hubert_ecg.clustering.codebook import Codebook, normalise_with
 from hubert_ecg.ecg.features import DescriptorConfig
 from hubert_ecg.pipeline.crops import WaveformShard
@@ -35,33 +36,39 @@ from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, StageOutput, begin, open_artifact, write_part
 from hubert_ecg.storage.codebooks import save_codebook
 
-DESCRIPTORS = ("time_frequency", "mfcc", "mixed")
+DESCRIPTORS = {"time_frequency": "time-frequency", "mfcc": "MFCC", "mixed": "mixed"}
+"""What --descriptor takes -> what a row calls it."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waveforms", help="prepared table W; simulated recordings by default")
+    parser.add_argument("--waveforms", metavar="W", help="prepared table W; simulated recordings by default")
     parser.add_argument("--records", type=int, default=100_000, help="records in the large jobs")
     parser.add_argument("--shard", type=int, default=1024, help="records per shard")
     parser.add_argument("--latents", type=int, default=4000, help="records whose latents are labelled")
     parser.add_argument("--plain", type=int, default=20, help="records in one run of the plain loop")
     parser.add_argument("--runs", type=int, default=5, help="runs of the plain loop and of arithmetic alone")
     parser.add_argument("--jobs", type=int, default=3, help="runs of each large job")
-    options = parser.parse_args()
-    print(machine(), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with reporting("dump", parser) as (options, report), tempfile.TemporaryDirectory() as folder:
+        report.head()
         prepared = open_artifact(options.waveforms or simulated(f"{folder}/simulated"))
         waveforms = recut(prepared, f"{folder}/recut", options.shard)
         large = tiled(waveforms, f"{folder}/large", options.records)
         small = tiled(waveforms, f"{folder}/small", options.records // 10)
         inputs = first_inputs(waveforms)
         for name in DESCRIPTORS:
-            compare(name, inputs, small, large, folder, options)
-        label_figures(waveforms, large, folder, options)
+            compare(name, inputs, small, large, folder, options, report)
+        label_figures(waveforms, large, folder, options, report)
 
 
 def compare(
-    name: str, inputs: np.ndarray, small: Manifest, large: Manifest, folder: str, options: argparse.Namespace
+    name: str,
+    inputs: np.ndarray,
+    small: Manifest,
+    large: Manifest,
+    folder: str,
+    options: argparse.Namespace,
+    report: Report,
 ) -> None:
     """All figures of one descriptor."""
     config = DescriptorConfig(name=name)  # type: ignore[arg-type]
@@ -69,34 +76,36 @@ def compare(
     np.testing.assert_allclose(
         config.compute(few)[..., :13], np.stack([plain_rows(record, name) for record in few])[..., :13], atol=0.01
     )
-    plain_s = per_record(lambda: [plain_rows(record, name) for record in few], len(few), options.runs)
+    plain = ms_each(seconds_of(lambda: [plain_rows(record, name) for record in few], options.runs), len(few))
     batches = np.split(inputs, range(64, len(inputs), 64))
-    ours_s = per_record(lambda: [config.compute(batch) for batch in batches], len(inputs), options.runs)
-    print(line(f"{name}, arithmetic alone", plain_s / ours_s, ours_s, plain_s, "plain loop"), flush=True)
+    ours = ms_each(seconds_of(lambda: [config.compute(batch) for batch in batches], options.runs), len(inputs))
+    loop, title = "a loop of scipy.stats and librosa over the shards", DESCRIPTORS[name]
+    report.add(
+        Row(name=f"arithmetic of a descriptor alone, {title}", ours=ours, theirs=plain, unit="ms per ECG", against=loop)
+    )
 
     def job(waveforms: Manifest, runs: int) -> JobCost:
         def work(output: str) -> Manifest:
             return dump(DumpConfig(waveforms=waveforms.directory, output=output, descriptor=name, split="all"))  # type: ignore[arg-type]
 
-        return median_job(work, waveforms.rows, folder, runs)
+        return cost_of(work, waveforms.rows, folder, runs)
 
     little, much = job(small, 1), job(large, options.jobs)
-    title = f"{name}, whole job, {large.rows} records"
-    print(line(title, plain_s / much.core_s, much.core_s, plain_s, "plain loop"))
-    note = f"the job with {small.rows}; largest worker {little.peak_mib:.0f} -> {much.peak_mib:.0f} MiB"
-    print(
-        line(f"{name}, ten times the records", little.core_s / much.core_s, much.core_s, little.core_s, note),
-        flush=True,
+    whole = f"all of jobs.dump, {title}, {large.rows:,} ECGs"
+    peak = {"largest worker, MiB": much.peak_mib}
+    unit = "core ms per ECG"
+    report.add(Row(name=whole, ours=much.core_ms, theirs=plain, unit=unit, against=loop, facts=peak))
+    before = f"the job with {small.rows:,}, whose largest worker took {little.peak_mib:.0f} MiB"
+    report.add(
+        Row(name=f"{whole}, ten times as many", ours=much.core_ms, theirs=little.core_ms, unit=unit, against=before)
     )
 
 
-def label_figures(waveforms: Manifest, large: Manifest, folder: str, options: argparse.Namespace) -> None:
+def label_figures(
+    waveforms: Manifest, large: Manifest, folder: str, options: argparse.Namespace, report: Report
+) -> None:
     """Records per second and core of jobs.label, three crops each, for MFCC and for latents of a tiny model."""
-    rng = np.random.default_rng(0)
-    mfcc = DescriptorConfig(name="mfcc")
-    rows = mfcc.compute(first_inputs(waveforms)).reshape(-1, mfcc.dim)
-    centroids = normalise_with(rng.choice(rows, 100, replace=False), "l2")
-    save_codebook(f"{folder}/mfcc", Codebook(centroids=centroids, descriptor=mfcc.to_dict()))
+    mfcc_codebook(waveforms, f"{folder}/mfcc")
     latent = latent_codebook(waveforms, f"{folder}/tiny", f"{folder}/latent")
     few = tiled(waveforms, f"{folder}/few", options.latents)
     for table, book, checkpoint in ((large, "mfcc", None), (few, "latent", latent)):
@@ -109,11 +118,16 @@ def label_figures(waveforms: Manifest, large: Manifest, folder: str, options: ar
             )
             return label(config)
 
-        cost = median_job(work, table.rows, folder, 1 if checkpoint else options.jobs)
-        print(
-            f"label, {book}, K = 100, 3 crops, {table.rows} records: {1 / cost.core_s:,.0f} ECGs/s per core, "
-            f"a million in {cost.core_s * 1e6 / 3600:.2f} core hours; largest worker {cost.peak_mib:.0f} MiB",
-            flush=True,
+        cost = cost_of(work, table.rows, folder, 1 if checkpoint else options.jobs)
+        source = "latents of tiny" if checkpoint else DESCRIPTORS[book]
+        report.add(
+            Row(
+                name=f"all of jobs.label, {source}, K = 100, 3 crops, {table.rows:,} ECGs",
+                ours=tuple(1e3 / each for each in cost.core_ms),
+                unit="ECGs/s per core",
+                more_is_better=True,
+                facts={"largest worker, MiB": cost.peak_mib},
+            )
         )
 
 
@@ -121,30 +135,30 @@ def label_figures(waveforms: Manifest, large: Manifest, folder: str, options: ar
 class JobCost:
     """What a whole job cost, per record."""
 
-    core_s: float
-    """Median wall-clock seconds times cores."""
+    core_ms: tuple[float, ...]
+    """Wall-clock milliseconds times cores, of each run."""
     peak_mib: float
     """Peak resident memory of the largest worker."""
 
 
-def median_job(work: Callable[[str], Manifest], records: int, folder: str, runs: int) -> JobCost:
+def cost_of(work: Callable[[str], Manifest], records: int, folder: str, runs: int) -> JobCost:
     """Run a job some times on a cluster of its own, which is started before the clock."""
     import ray
 
     from hubert_ecg.pipeline.ray_cluster import available, start_ray
 
     start_ray()
-    core_s = []
+    core_ms = []
     watch = PeakWatch()
     watch.start()
     for _ in range(runs):
         start = time.perf_counter()
         work(f"{folder}/output")
-        core_s.append((time.perf_counter() - start) * available("CPU") / records)
+        core_ms.append(1e3 * (time.perf_counter() - start) * available("CPU") / records)
         shutil.rmtree(f"{folder}/output")
     peak_mib = watch.stop()
     ray.shutdown()
-    return JobCost(core_s=statistics.median(core_s), peak_mib=peak_mib)
+    return JobCost(core_ms=tuple(core_ms), peak_mib=peak_mib)
 
 
 class PeakWatch(threading.Thread):
@@ -162,17 +176,6 @@ class PeakWatch(threading.Thread):
         self.ended.set()
         self.join()
         return max(self.peak_mib, peak_worker_mib())
-
-
-def per_record(work: Callable[[], object], records: int, runs: int) -> float:
-    """Median seconds per record over some runs, after one that warms up."""
-    work()
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        seconds.append((time.perf_counter() - start) / records)
-    return statistics.median(seconds)
 
 
 def plain_rows(record: np.ndarray, name: str) -> np.ndarray:
@@ -247,6 +250,14 @@ def simulated(directory: str) -> str:
 
     source = SimulatedSource(simulator=SimulatorConfig(num_patients=1000, sampling_rate_hz=100))
     return prepare(PrepareConfig(output=directory, source="simulated", simulated=source)).directory
+
+
+def mfcc_codebook(waveforms: Manifest, directory: str) -> None:
+    """A codebook of 100 descriptors of the recordings themselves."""
+    mfcc = DescriptorConfig(name="mfcc")
+    rows = mfcc.compute(first_inputs(waveforms)).reshape(-1, mfcc.dim)
+    centroids = normalise_with(np.random.default_rng(0).choice(rows, 100, replace=False), "l2")
+    save_codebook(directory, Codebook(centroids=centroids, descriptor=mfcc.to_dict()))
 
 
 def latent_codebook(waveforms: Manifest, checkpoint: str, directory: str) -> str:

@@ -1,6 +1,6 @@
 """Whether two iterations of pre-training make few labels go further: PTB-XL superclasses with and without them.
 
-    python -m benchmarks.label_efficiency --input PTB-XL --output runs/label_efficiency
+    python -m benchmarks.label_efficiency --input FOLDER --save
 
 The protocol, fixed before anything was judged on the test fold:
 
@@ -24,11 +24,10 @@ The protocol, fixed before anything was judged on the test fold:
   runs were judged: 10 % with three times the steps, all else as above.
 - Goal: with 10 % of the labels, on all labelled recordings of fold 9, the interval lies above zero.
 
-The same command goes on where it was stopped. It prints one table and writes the figures as JSON.
+The same command goes on where it was stopped. Every figure of every seed is saved beside the rows.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.report import machine
+from benchmarks.report import Report, Row, reporting
 from hubert_ecg.evaluation.metrics import auroc_per_label
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
@@ -46,13 +45,14 @@ from hubert_ecg.pipeline.evaluate import EvaluateConfig, evaluate
 from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
 from hubert_ecg.pipeline.training_run import WorkersConfig
 from hubert_ecg.storage import files
-from hubert_ecg.storage.artifact import Manifest, code_version, open_artifact
+from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.training.examples import select_rows
 from hubert_ecg.training.optimiser import OptimiserConfig
 from jobs.recipe import read_recipe, run_stages
 
 RECIPE = Path("jobs/configs/ptbxl_two_iterations.yaml")
-ARMS = ("pretrained", "scratch")
+ARMS = {"pretrained": "pre-trained", "scratch": "random weights"}
+"""Name of an arm -> what a row calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Condition:
     """Of a fine-tuning."""
 
     def __str__(self) -> str:
-        return f"{self.share:.0%}, {self.steps} steps"
+        return f"{100 * self.share:g} %, {self.steps} steps"
 
 
 CONDITIONS = (Condition(share=0.1, steps=200), Condition(share=1.0, steps=400), Condition(share=0.1, steps=600))
@@ -172,7 +172,7 @@ def pretrain_twice(input_folder: str, experiment: Experiment) -> None:
 
 def compare(of_arm: dict[str, list[Predictions]], kept: np.ndarray) -> dict[str, Any]:
     """Both arms' macro AUROC over seeds on some recordings [N] bool, and the gain with its interval."""
-    first = of_arm[ARMS[0]][0]
+    first = of_arm["pretrained"][0]
     targets, patients = first.targets[kept], [p for p, k in zip(first.patient_ids, kept, strict=True) if k]
     scores = {arm: [run.probabilities[kept] for run in runs] for arm, runs in of_arm.items()}
     pretrained, scratch = (Arm(scores=scores[arm]) for arm in ARMS)
@@ -195,27 +195,26 @@ def compare(of_arm: dict[str, list[Predictions]], kept: np.ndarray) -> dict[str,
             for arm, values in per_seed.items()
         },
         "gain": found.to_dict()["macro"],
-        "gain_per_seed": (np.array(per_seed[ARMS[0]]) - per_seed[ARMS[1]]).tolist(),
+        "gain_per_seed": (np.array(per_seed["pretrained"]) - per_seed["scratch"]).tolist(),
         "gain_per_label": {label: d["difference"] for label, d in found.to_dict()["per_label"].items()},
     }
 
 
-def run(input_folder: str, experiment: Experiment) -> Iterator[dict[str, Any]]:
-    """All stages that are not done yet; the figures so far after every condition."""
+def run(input_folder: str, experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All stages that are not done yet; every condition and its figures."""
     pretrain_twice(input_folder, experiment)
-    conditions: dict[str, Any] = {}
     for condition in CONDITIONS:
         tuning = {arm: experiment.tune(arm, condition) for arm in ARMS}
         chosen = {arm: max(scores, key=scores.__getitem__) for arm, scores in tuning.items()}
         of_arm = {arm: [experiment.predictions(arm, condition, seed, chosen[arm]) for seed in SEEDS] for arm in ARMS}
-        conditions[str(condition)] = {
+        figures = {
             "tuning_val_macro_auroc": {
                 arm: {f"{lr:g}": v for lr, v in scores.items()} for arm, scores in tuning.items()
             },
             "lr": chosen,
             "test": {name: compare(of_arm, experiment.tagged(tag)) for name, tag in SUBSETS.items()},
         }
-        yield {"pretraining": pretraining_facts(experiment.root), "conditions": conditions}
+        yield str(condition), figures
 
 
 def pretraining_facts(root: Path) -> dict[str, Any]:
@@ -233,38 +232,56 @@ def pretraining_facts(root: Path) -> dict[str, Any]:
     return facts
 
 
-def lines(results: dict[str, Any]) -> list[str]:
-    """The table, as text."""
-    rows = [f"{'labels':<16} {'recordings':<12} {'pretrained':<17} {'scratch':<17} gain (95 % interval)"]
-    for condition, found in results["conditions"].items():
-        for name, test in found["test"].items():
-            arms = [f"{a['mean']:.4f} +- {a['sd']:.4f}" for a in (test["macro_auroc"][arm] for arm in ARMS)]
-            gain = test["gain"]
-            rows.append(
-                f"{condition:<16} {name + ' ' + str(test['recordings']):<12} {arms[0]:<17} {arms[1]:<17} "
-                f"{gain['difference']:+.4f} ({gain['lower']:+.4f} to {gain['upper']:+.4f})"
+def rows(condition: str, figures: dict[str, Any]) -> Iterator[Row]:
+    """Both arms and the gain, on all labelled recordings of the test fold and on those drawn at random."""
+    for subset, test in figures["test"].items():
+        name = f"{condition}, {subset} recordings"
+        counts = {"recordings": test["recordings"], "patients": test["patients"]}
+        for arm, title in ARMS.items():
+            found = test["macro_auroc"][arm]
+            yield Row(
+                name=f"{name}, {title}",
+                ours=(found["mean"],),
+                unit="macro AUROC",
+                more_is_better=True,
+                facts={"standard deviation over seeds": found["sd"], "seeds": len(found["per_seed"]), **counts},
             )
-    return rows
+        gain = test["gain"]
+        yield Row(
+            name=f"{name}, gain",
+            ours=(gain["difference"],),
+            unit="macro AUROC",
+            against="random weights, the same fine-tuning",
+            more_is_better=True,
+            interval=(gain["lower"], gain["upper"]),
+            facts=counts,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", required=True, help="folder of PTB-XL in its official layout, 100 Hz")
-    parser.add_argument("--output", required=True, help="folder for the output of every stage")
+    parser.add_argument("--input", metavar="FOLDER", required=True, help="PTB-XL in its official layout, 100 Hz")
+    parser.add_argument("--output", default="runs/label_efficiency", help="folder for the output of every stage")
     parser.add_argument("--threads", type=int, default=0, help="threads and processes at work at once; 0: all cores")
-    parser.add_argument("--results", default="benchmarks/results/label_efficiency.json", help="file for the figures")
-    options = parser.parse_args()
-    print(machine(), flush=True)
-    about = {
-        "command": f"python -m benchmarks.label_efficiency --input PTB-XL --output OUTPUT --threads {options.threads}",
-        "machine": machine(),
-        "code": code_version(),
+    with reporting("label_efficiency", parser) as (options, report):
+        report.head()
+        measure(options, report)
+
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """All conditions; what stands behind the rows goes into the details."""
+    experiment = Experiment(root=Path(options.output), threads=options.threads)
+    conditions: dict[str, Any] = {}
+    for condition, figures in run(options.input, experiment):
+        conditions[condition] = figures
+        for row in rows(condition, figures):
+            report.add(row)
+    report.details = {
         "seeds": SEEDS,
         "tuning_seed": TUNING_SEED,
+        "pretraining": pretraining_facts(experiment.root),
+        "conditions": conditions,
     }
-    for results in run(options.input, Experiment(root=Path(options.output), threads=options.threads)):
-        print("\n".join(lines(results)), flush=True)
-        Path(options.results).write_text(json.dumps(about | results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ pass (`forward_flops`), divided by time and by the peak of the device.
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,7 +26,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from transformers import HubertConfig, HubertModel
 
-from benchmarks.report import line, machine
+from benchmarks.report import Report, Row, reporting
+from benchmarks.timing import in_turn, ms_each
 from hubert_ecg.ecg.preprocess import PreprocessConfig, model_input, prepare_waveform
 from hubert_ecg.ecg.recording import standard_12_lead
 from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition
@@ -37,6 +37,9 @@ from hubert_ecg.models.onnx import to_onnx
 from hubert_ecg.storage.checkpoint import load_checkpoint
 
 NUM_SAMPLES = 6000
+MODES = {"fp32": "float32", "bf16": "bfloat16"}
+"""Name of one of our sides -> what a row calls it."""
+PLAIN = "transformers' HubertModel in eager float32"
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0, "L4": 121.0, "4090": 165.2}
 """Dense bf16 peak by a part of the device's name, from its maker's data sheet."""
 
@@ -48,23 +51,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7, help="timings of each side")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0: as many as cores")
     parser.add_argument("--serving", action="store_true", help="also compare ways of serving")
-    parser.add_argument("--checkpoint", help="classifier whose AUROC in bf16 and float32 is compared")
+    parser.add_argument("--checkpoint", metavar="M", help="classifier whose AUROC in bf16 and float32 is compared")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    print(
-        f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}, "
-        f"batch {options.batch}"
-    )
-    for size in options.sizes:
-        compare(size, options)
-        if options.serving:
-            compare_serving(size, options)
-    downstream(options)
+    with reporting("model", parser) as (options, report):
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        report.head(f"{torch.get_num_threads()} threads, {options.device}, batch {options.batch}")
+        for size in options.sizes:
+            compare(size, options, report)
+            if options.serving:
+                compare_serving(size, options, report)
+        downstream(options, report)
 
 
-def compare(size: str, options: argparse.Namespace) -> None:
+def compare(size: str, options: argparse.Namespace, report: Report) -> None:
     """Forward, training step and error of one size."""
     ours, plain = pair(size, options.device)
     inputs = torch.randn(options.batch, NUM_SAMPLES, generator=torch.Generator().manual_seed(0)).to(options.device)
@@ -75,9 +75,11 @@ def compare(size: str, options: argparse.Namespace) -> None:
             "bf16": under_bf16(lambda: ours.encode(inputs).last_hidden_state, options.device),
         }
         wanted = sides["plain"]()
-        errors = {name: float((sides[name]() - wanted).norm() / wanted.norm()) for name in ("fp32", "bf16")}
-        report(f"{size} forward", timings(sides, options), options.batch)
-    print(f"{f'{size} last_hidden_state, relative L2 error':<48} fp32 {errors['fp32']:.1e}, bf16 {errors['bf16']:.1e}")
+        errors = {name: float((sides[name]() - wanted).norm() / wanted.norm()) for name in MODES}
+        add_rows(report, f"forward pass, {size}", timings(sides, options), options.batch)
+    for mode, error in errors.items():
+        name = f"error of the last hidden state, {size}, {MODES[mode]}"
+        report.add(Row(name=name, ours=(error,), unit="relative L2", against=PLAIN))
     mask = torch.rand(options.batch, 93, generator=torch.Generator().manual_seed(0)).to(options.device) < 0.33
     times = timings(
         {
@@ -87,8 +89,10 @@ def compare(size: str, options: argparse.Namespace) -> None:
         },
         options,
     )
-    report(f"{size} training step", times, options.batch)
-    utilisation(size, ours.config, statistics.median(times["bf16"]), options)
+    add_rows(report, f"training step, {size}", times, options.batch)
+    if options.device == "cuda":
+        per_s = options.batch / statistics.median(times["bf16"])
+        report.add(utilisation(f"training step, {size}", ours.config, per_s))
 
 
 def pair(size: str, device: str) -> tuple[HubertECGEncoder, HubertModel]:
@@ -133,49 +137,48 @@ def autocast(device: str) -> AbstractContextManager[Any]:
 
 
 def timings(sides: dict[str, Callable[[], Any]], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each run of each side: after a warm-up, all sides in turn, so that a disturbance meets all alike."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for run in range(options.runs + 1):
-        for name, work in sides.items():
-            synchronise(options.device)
-            began = time.perf_counter()
-            work()
-            synchronise(options.device)
-            if run:
-                times[name].append(time.perf_counter() - began)
-    return times
+    """Seconds of each run of each side, in turn."""
+    settle = torch.cuda.synchronize if options.device == "cuda" else nothing
+    return in_turn(sides, options.runs, settle=settle)
 
 
-def synchronise(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+def nothing() -> None:
+    """A CPU has done what it was told when the call returns."""
 
 
-def report(name: str, times: dict[str, list[float]], batch: int, base: str = "plain") -> None:
-    """One line per side: medians in milliseconds per recording, and the ratio of the fastest runs.
-
-    On a machine that others use too, the latter is the better figure.
-    """
-    theirs = statistics.median(times[base])
+def add_rows(report: Report, name: str, times: dict[str, list[float]], batch: int, base: str = "plain") -> None:
+    """One row per side beside the first. On a machine that others use too, the fastest runs are the better figure."""
     for side, seconds in times.items():
         if side != base:
-            ours = statistics.median(seconds)
-            note = f"{base}; fastest runs {min(times[base]) / min(seconds):.2f} x"
-            print(line(f"{name}, {side}", theirs / ours, ours / batch, theirs / batch, note), flush=True)
+            report.add(
+                Row(
+                    name=f"{name}, {MODES.get(side, side)}",
+                    ours=ms_each(seconds, batch),
+                    theirs=ms_each(times[base], batch),
+                    unit="ms per ECG",
+                    against=PLAIN if base == "plain" else base,
+                    in_turn=True,
+                    facts={"fastest runs, x": min(times[base]) / min(seconds)},
+                )
+            )
 
 
-def utilisation(size: str, config: HubertECGConfig, seconds: float, options: argparse.Namespace) -> None:
-    """Model FLOP utilisation of the bf16 training step, on a GPU whose peak is known."""
-    if options.device != "cuda":
-        return
-    name = torch.cuda.get_device_name()
-    peak = next((value for part, value in PEAK_TFLOPS.items() if part in name), None)
-    reached = 3 * options.batch * forward_flops(config, NUM_SAMPLES) / seconds / 1e12
-    share = f"{reached / peak:.1%} of the bf16 peak" if peak else "peak of this device not known"
-    print(f"{f'{size} training step, model FLOP utilisation':<48} {share} ({reached:.1f} TFLOP/s, {name})")
+def utilisation(name: str, config: HubertECGConfig, ecgs_per_s: float) -> Row:
+    """Model FLOP utilisation of a training on a GPU; in TFLOP/s where its peak is not known."""
+    device = torch.cuda.get_device_name()
+    peak = next((value for part, value in PEAK_TFLOPS.items() if part in device), None)
+    reached = 3 * ecgs_per_s * forward_flops(config, NUM_SAMPLES) / 1e12
+    value, unit = (100 * reached / peak, "% of the bf16 peak") if peak else (reached, "TFLOP/s")
+    return Row(
+        name=f"{name}, model FLOP utilisation",
+        ours=(value,),
+        unit=unit,
+        more_is_better=True,
+        facts={"TFLOP/s": reached},
+    )
 
 
-def compare_serving(size: str, options: argparse.Namespace) -> None:
+def compare_serving(size: str, options: argparse.Namespace, report: Report) -> None:
     """A classifier of one size, served in several ways, for single recordings and batches."""
     torch.manual_seed(0)
     encoder = HubertECG(model_config(size))
@@ -193,7 +196,7 @@ def compare_serving(size: str, options: argparse.Namespace) -> None:
                 "compiled bf16": under_bf16(lambda inputs=inputs: compiled[1](inputs), "cpu"),
                 "onnxruntime fp32": lambda array=array: session.run(["logits"], {"ecg": array}),
             }
-            report(f"{size} serving, batch {batch}", timings(sides, options), batch, base="eager fp32")
+            add_rows(report, f"serving, {size}, batch {batch}", timings(sides, options), batch, base="eager fp32")
 
 
 def _onnx_session(model: HubertECGClassifier) -> Any:
@@ -207,7 +210,7 @@ def _onnx_session(model: HubertECGClassifier) -> Any:
         return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
 
 
-def downstream(options: argparse.Namespace) -> None:
+def downstream(options: argparse.Namespace, report: Report) -> None:
     """Macro AUROC of six conditions over simulated ECGs, in float32 and in bf16."""
     if options.checkpoint:
         model, info = load_checkpoint(options.checkpoint, expect="classifier")
@@ -215,7 +218,7 @@ def downstream(options: argparse.Namespace) -> None:
         order = [list(CONDITIONS).index(name) for name in info.label_names]
         scores = {mode: batched(lambda x: model(x).logits, inputs, mode) for mode in ("fp32", "bf16")}
         auroc = {mode: roc_auc_score(truth[:, order], values, average="macro") for mode, values in scores.items()}
-        _print_auroc("classifier", auroc)
+        report.add(auroc_row("classifier", auroc))
         return
     fit, held_out = (
         simulated(seed=seed, each=each, preprocess=PreprocessConfig()) for seed, each in ((0, 60), (1, 60))
@@ -233,12 +236,17 @@ def downstream(options: argparse.Namespace) -> None:
             mode: roc_auc_score(held_out[1], probe.predict_proba(scaler.transform(values)), average="macro")
             for mode, values in pooled.items()
         }
-        _print_auroc(f"{size}, linear probe", auroc)
+        report.add(auroc_row(f"linear probe, {size}", auroc))
 
 
-def _print_auroc(name: str, auroc: dict[str, float]) -> None:
-    change = auroc["bf16"] - auroc["fp32"]
-    print(f"{f'{name}, macro AUROC':<48} fp32 {auroc['fp32']:.4f}, bf16 {auroc['bf16']:.4f}, change {change:+.4f}")
+def auroc_row(name: str, auroc: dict[str, float]) -> Row:
+    return Row(
+        name=f"macro AUROC of six simulated conditions, {name}, bfloat16",
+        ours=(auroc["bf16"],),
+        unit="macro AUROC",
+        more_is_better=True,
+        facts={"in float32": auroc["fp32"], "change": auroc["bf16"] - auroc["fp32"]},
+    )
 
 
 def simulated(seed: int, each: int, preprocess: PreprocessConfig) -> tuple[torch.Tensor, np.ndarray]:

@@ -10,16 +10,16 @@ of the cluster and its processes; its cores are those that Ray was given, its se
 import argparse
 import csv
 import shutil
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.report import line, machine, peak_worker_mib
+from benchmarks.processes import peak_worker_mib
+from benchmarks.report import Report, Row, reporting
+from benchmarks.timing import ms_each, seconds_of
 from hubert_ecg.ecg.preprocess import PreprocessConfig, prepare_waveform
 from hubert_ecg.ecg.recording import STANDARD_LEADS, standard_12_lead
 from hubert_ecg.ecg.simulate import CONDITIONS, simulate_condition
@@ -40,42 +40,54 @@ def main() -> None:
     parser.add_argument("--tiled", type=int, default=50_000, help="records in the large job")
     parser.add_argument("--plain", type=int, default=200, help="records in one run of the plain loop")
     parser.add_argument("--runs", type=int, default=5, help="runs of the plain loop and of preprocessing alone")
-    options = parser.parse_args()
-    print(machine())
-    with tempfile.TemporaryDirectory() as folder:
+    with reporting("prepare", parser) as (options, report), tempfile.TemporaryDirectory() as folder:
+        report.head()
         for rate_hz in (500, 100):
             archive = Path(folder) / str(rate_hz)
-            compare(archive, write_archive(archive, rate_hz), rate_hz, options)
+            compare(archive, write_archive(archive, rate_hz), rate_hz, options, report)
 
 
-def compare(archive: Path, names: list[str], rate_hz: int, options: argparse.Namespace) -> None:
+def compare(archive: Path, names: list[str], rate_hz: int, options: argparse.Namespace, report: Report) -> None:
     """All figures of one sampling rate."""
     paths = [str(archive / names[i % len(names)]) for i in range(options.plain)]
     recordings = [standard_12_lead(read_recording(path + ".hea")) for path in paths]
     arrays = [np.asarray(recording.samples, np.float64) for recording in recordings]
     config = PreprocessConfig()
-    original_s = per_record(lambda: [original_steps(array, rate_hz) for array in arrays], options)
-    ours_s = per_record(lambda: [prepare_waveform(recording, config) for recording in recordings], options)
-    print(line(f"preprocessing alone, {rate_hz} Hz", original_s / ours_s, ours_s, original_s, "scipy steps"))
-    plain_s = per_record(lambda: [original_steps(plain_read(path), rate_hz) for path in paths], options)
-    small_s, small_mib = job(archive, names, options.records)
-    print(
-        line(f"whole job, {rate_hz} Hz, {options.records} records", plain_s / small_s, small_s, plain_s, "plain loop")
+    original = seconds_of(lambda: [original_steps(array, rate_hz) for array in arrays], options.runs)
+    ours = seconds_of(lambda: [prepare_waveform(recording, config) for recording in recordings], options.runs)
+    report.add(
+        Row(
+            name=f"preprocessing alone, {rate_hz} Hz",
+            ours=ms_each(ours, options.plain),
+            theirs=ms_each(original, options.plain),
+            unit="ms per ECG",
+            against="the original's steps, in scipy",
+        )
     )
-    large_s, large_mib = job(archive, names, options.tiled)
-    note = f"the job with {options.records}; largest worker {small_mib:.0f} -> {large_mib:.0f} MiB"
-    print(line(f"whole job, {rate_hz} Hz, {options.tiled} records", small_s / large_s, large_s, small_s, note))
-
-
-def per_record(work: Callable[[], object], options: argparse.Namespace) -> float:
-    """Median seconds per record over some runs, after one that warms up."""
-    work()
-    seconds = []
-    for _ in range(options.runs):
-        start = time.perf_counter()
-        work()
-        seconds.append((time.perf_counter() - start) / options.plain)
-    return statistics.median(seconds)
+    plain = seconds_of(lambda: [original_steps(plain_read(path), rate_hz) for path in paths], options.runs)
+    small_ms, small_mib = job(archive, names, options.records)
+    whole = f"all of jobs.prepare, {rate_hz} Hz"
+    report.add(
+        Row(
+            name=f"{whole}, {options.records:,} ECGs",
+            ours=(small_ms,),
+            theirs=ms_each(plain, options.plain),
+            unit="core ms per ECG",
+            against="a loop of wfdb and those steps, which checks and writes nothing",
+            facts={"largest worker, MiB": small_mib},
+        )
+    )
+    large_ms, large_mib = job(archive, names, options.tiled)
+    report.add(
+        Row(
+            name=f"{whole}, {options.tiled:,} ECGs",
+            ours=(large_ms,),
+            theirs=(small_ms,),
+            unit="core ms per ECG",
+            against=f"the job with {options.records:,}",
+            facts={"largest worker, MiB": large_mib},
+        )
+    )
 
 
 def plain_read(path: str) -> np.ndarray:
@@ -122,7 +134,7 @@ def write_archive(folder: Path, rate_hz: int) -> list[str]:
 
 
 def job(archive: Path, names: list[str], records: int) -> tuple[float, float]:
-    """(core seconds per record of the whole job, peak resident MiB of any worker), on a cluster that has started."""
+    """(core ms per record of the whole job, peak resident MiB of any worker), on a cluster that has started."""
     import ray
 
     from hubert_ecg.pipeline.prepare import prepare
@@ -137,7 +149,7 @@ def job(archive: Path, names: list[str], records: int) -> tuple[float, float]:
     peak_mib = peak_worker_mib()
     ray.shutdown()
     shutil.rmtree(archive / f"w{WARM_UP}")
-    return core_seconds / records, peak_mib
+    return 1e3 * core_seconds / records, peak_mib
 
 
 def settings(archive: Path, names: list[str], records: int) -> "PrepareConfig":

@@ -12,23 +12,18 @@ import argparse
 import json
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import prepare as preparing
-from benchmarks.dump import first_inputs, recut, simulated, tiled
-from benchmarks.report import machine
-from hubert_ecg.clustering.codebook import Codebook, normalise_with
-from hubert_ecg.ecg.features import DescriptorConfig
+from benchmarks.dump import mfcc_codebook, recut, simulated, tiled
+from benchmarks.report import Report, Row, reporting
 from hubert_ecg.storage.artifact import open_artifact
-from hubert_ecg.storage.codebooks import save_codebook
 
 WARM_UP_S = 2.0
 """That idle worker processes are given to start."""
@@ -42,29 +37,25 @@ def main() -> None:
     parser.add_argument("--files", type=int, nargs=2, default=(1000, 100_000), help="files of the jobs whose driver")
     parser.add_argument("--driver", type=int, metavar="FILES", help=argparse.SUPPRESS)
     parser.add_argument("--archive", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.driver:
-        print(json.dumps(_drive(options.archive, options.driver)))
-        return
-    print(machine(), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with reporting("scaling", parser) as (options, report), tempfile.TemporaryDirectory() as folder:
+        if options.driver:
+            print(json.dumps(_drive(options.archive, options.driver)))
+            return
+        report.head()
         if options.only != "memory":
-            scaling(folder, options.records, options.runs)
+            scaling(folder, options.records, options.runs, report)
         if options.only != "scaling":
-            driver_memory(Path(folder, "archive"), *options.files)
+            driver_memory(Path(folder, "archive"), *options.files, report)
 
 
-def scaling(folder: str, records: int, runs: int) -> None:
+def scaling(folder: str, records: int, runs: int, report: Report) -> None:
     """Wall-clock seconds of dump and label at one and two workers."""
     from hubert_ecg.pipeline.dump import DumpConfig, dump
     from hubert_ecg.pipeline.label import LabelConfig, label
 
     waveforms = recut(open_artifact(simulated(f"{folder}/simulated")), f"{folder}/recut", 512)
     large = tiled(waveforms, f"{folder}/large", records)
-    mfcc = DescriptorConfig(name="mfcc")
-    rows = mfcc.compute(first_inputs(waveforms)).reshape(-1, mfcc.dim)
-    centroids = np.random.default_rng(0).choice(rows, 100, replace=False)
-    save_codebook(f"{folder}/codebook", Codebook(centroids=normalise_with(centroids, "l2"), descriptor=mfcc.to_dict()))
+    mfcc_codebook(waveforms, f"{folder}/codebook")
     output = f"{folder}/output"
     dumping = DumpConfig(waveforms=large.directory, output=output, descriptor="time_frequency", split="all")
     labelling = LabelConfig(waveforms=large.directory, output=output, codebooks=[f"{folder}/codebook"])
@@ -75,13 +66,15 @@ def scaling(folder: str, records: int, runs: int) -> None:
             for workers, times in seconds.items():
                 times.append(_timed(work, workers))
                 shutil.rmtree(output)
-        one, two = (statistics.median(times) for times in seconds.values())
-        ratios = [alone / both for alone, both in zip(seconds[1], seconds[2], strict=True)]
-        print(
-            f"{f'{name}, {large.rows} records, 2 workers':<48} {one / two:7.2f} x   {two:.1f} s, beside {one:.1f} s "
-            f"with 1 (efficiency {one / two / 2:.0%}; {', '.join(f'{ratio:.2f}' for ratio in ratios)})",
-            flush=True,
+        row = Row(
+            name=f"jobs.{name} with two workers, {large.rows:,} ECGs",
+            ours=tuple(seconds[2]),
+            theirs=tuple(seconds[1]),
+            unit="s",
+            against="the same with one worker",
+            in_turn=True,
         )
+        report.add(replace(row, facts={"efficiency, %": 50 * (row.ratio or 0)}))
 
 
 def _timed(work: Callable[[], object], workers: int) -> float:
@@ -99,7 +92,7 @@ def _timed(work: Callable[[], object], workers: int) -> float:
         ray.shutdown()
 
 
-def driver_memory(archive: Path, few: int, many: int) -> None:
+def driver_memory(archive: Path, few: int, many: int, report: Report) -> None:
     """Bytes per file that the driver of jobs.prepare needs at its peak."""
     preparing.write_archive(archive, 100)
     peaks = []
@@ -109,7 +102,8 @@ def driver_memory(archive: Path, few: int, many: int) -> None:
         peaks.append(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
         print(f"  prepare of {files} files: the driver's peak is {peaks[-1] / 2**20:.1f} MiB", flush=True)
     per_file = (peaks[1] - peaks[0]) / (many - few)
-    print(f"{f'driver of prepare, {few} to {many} files':<48} {per_file:7.0f} bytes per file")
+    name = f"memory of the driver of jobs.prepare, {few:,} to {many:,} files"
+    report.add(Row(name=name, ours=(per_file,), unit="bytes per file"))
 
 
 def _drive(archive: Path, files: int) -> dict[str, int]:

@@ -23,13 +23,13 @@ from typing import Any
 import httpx
 import torch
 
-from benchmarks.report import machine
+from benchmarks.report import Report, Row, reporting
+from benchmarks.service import Service, ecg, npy, running, save_classifier
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.formats import ReadOptions
 from hubert_ecg.predictor import CropConfig, Predictor
 from serve.answers import Prepared, prepare
 from serve.bodies import Limits, from_npy
-from tests.serve.service import Service, ecg, npy, running, save_classifier
 
 LIMITS = Limits(max_recordings=1, max_duration_s=60, max_bytes=1 << 24)
 OPTIONS = ReadOptions(sampling_rate_hz=500, max_bytes=1 << 24)
@@ -49,12 +49,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="largest batch of the service")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch on both sides")
     parser.add_argument("--load", metavar="URL", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.load:
-        print(json.dumps(asyncio.run(_load(options))))
-        return
-    torch.set_num_threads(options.threads)
-    print(f"{machine()}, torch {torch.__version__}, {options.size}, {options.threads} threads")
+    with reporting("serve", parser) as (options, report):
+        if options.load:
+            print(json.dumps(asyncio.run(_load(options))))
+            return
+        torch.set_num_threads(options.threads)
+        report.head(f"{options.size}, {options.threads} threads, batches of {options.batch}")
+        measure(options, report)
+
+
+def measure(options: argparse.Namespace, report: Report) -> None:
+    """Start a service and ask it."""
     with tempfile.TemporaryDirectory() as folder:
         place = save_classifier(Path(folder, "classifier"), size=options.size)
         predictor = Predictor.load(place, crops=CropConfig(num_crops=3), device="cpu")
@@ -65,12 +70,12 @@ def main() -> None:
         }
         with running({"model": place}, **settings) as service:
             if options.only != "latency":
-                throughput(service, predictor, options)
+                throughput(service, predictor, options, report)
             if options.only != "throughput":
-                latency(service, predictor)
+                latency(service, predictor, report)
 
 
-def throughput(service: Service, predictor: Predictor, options: argparse.Namespace) -> None:
+def throughput(service: Service, predictor: Predictor, options: argparse.Namespace, report: Report) -> None:
     """Requests per second of many clients, and of a loop."""
     served: list[dict[str, float]] = []
     looped: list[float] = []
@@ -79,17 +84,21 @@ def throughput(service: Service, predictor: Predictor, options: argparse.Namespa
         looped.append(_loop(predictor, options))
         name = f"round {number}" if number else "warm-up"
         print(f"  {name}: {served[-1]['per_s']:.2f}/s, beside {looped[-1]:.2f}/s in one process", flush=True)
-    rates = [round_["per_s"] for round_ in served[1:]]
-    ratios = [rate / alone for rate, alone in zip(rates, looped[1:], strict=True)]
-    client_s = statistics.median(round_["cpu_s"] for round_ in served[1:])
-    print(
-        f"{f'throughput, {options.clients} clients':<32} {statistics.median(ratios):6.2f} x   "
-        f"{statistics.median(rates):.2f}/s, beside {statistics.median(looped[1:]):.2f}/s in one process "
-        f"(ratios {', '.join(f'{ratio:.2f}' for ratio in ratios)}; clients took {client_s:.1f} CPU s per round)"
+    report.add(
+        Row(
+            name=f"throughput of the service, {options.clients} clients",
+            ours=tuple(round_["per_s"] for round_ in served[1:]),
+            theirs=tuple(looped[1:]),
+            unit="requests/s",
+            against="the same steps in one process",
+            in_turn=True,
+            more_is_better=True,
+            facts={"CPU time of the clients in a round, s": statistics.median(each["cpu_s"] for each in served[1:])},
+        )
     )
 
 
-def latency(service: Service, predictor: Predictor, tries: int = 31) -> None:
+def latency(service: Service, predictor: Predictor, report: Report, tries: int = 31) -> None:
     """Milliseconds of a lone client, of the same steps in this process, and of JSON."""
     body, samples = npy(ecg()), ecg()
     text = json.dumps({"recording": {"samples": samples.tolist(), "sampling_rate_hz": 500}}).encode()
@@ -101,11 +110,16 @@ def latency(service: Service, predictor: Predictor, tries: int = 31) -> None:
             alone.append(_timed(lambda: predictor_on(predictor, [_prepared(body)])))
             as_npy.append(_timed(lambda: _asked(client, content=body, headers=NPY, params=PARAMS)))
             as_json.append(_timed(lambda: _asked(client, content=text, headers={"content-type": "application/json"})))
-    lone, numbers, steps = (1000 * statistics.median(each[1:]) for each in (as_npy, as_json, alone))
-    print(
-        f"{'a lone .npy request, p50':<32} {lone:6.1f} ms, beside {steps:.1f} ms in one process: {lone - steps:+.1f} ms"
-    )
-    print(f"{'the same as JSON, p50':<32} {numbers / lone:6.2f} x   {numbers:.1f} ms")
+    lone, numbers, steps = (tuple(1000 * each for each in times[1:]) for times in (as_npy, as_json, alone))
+    for name, ours, theirs, against in (
+        ("a lone .npy request", lone, steps, "the same steps in one process"),
+        ("a lone request in JSON", numbers, lone, "the same as .npy"),
+    ):
+        more = statistics.median(ours) - statistics.median(theirs)
+        row = Row(
+            name=name, ours=ours, theirs=theirs, unit="ms", against=against, in_turn=True, facts={"more, ms": more}
+        )
+        report.add(row)
 
 
 def predictor_on(predictor: Predictor, prepared: list[Prepared]) -> None:

@@ -30,12 +30,11 @@ import numpy as np
 import torch
 
 from benchmarks.dump import recut, simulated, tiled
-from benchmarks.model import PEAK_TFLOPS
-from benchmarks.report import line, machine
+from benchmarks.model import utilisation
+from benchmarks.report import Report, Row, reporting
 from hubert_ecg.clustering.codebook import Codebook, normalise_with
 from hubert_ecg.ecg.features import DescriptorConfig
 from hubert_ecg.models import model_config
-from hubert_ecg.models.flops import forward_flops
 from hubert_ecg.pipeline.curves import STEPS
 from hubert_ecg.pipeline.label import LabelConfig, label
 from hubert_ecg.pipeline.pretrain import PretrainConfig, PretrainJob, pretrain
@@ -61,8 +60,8 @@ ROWS_TO_WARM_UP = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waveforms", help="prepared table W; simulated recordings by default")
-    parser.add_argument("--labels", help="codes of W; those of a random codebook by default")
+    parser.add_argument("--waveforms", metavar="W", help="prepared table W; simulated recordings by default")
+    parser.add_argument("--labels", metavar="L", help="codes of W; those of a random codebook by default")
     parser.add_argument("--records", type=int, default=16_000, help="recordings of the table, the same ones repeated")
     parser.add_argument("--items", type=int, default=512, help="items of the map-style dataset")
     parser.add_argument("--size", default="tiny", help="model size")
@@ -72,15 +71,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; a core is left to the readers")
     parser.add_argument("--use_gpu", action="store_true", help="train on a GPU")
     parser.add_argument("--only", choices=["reading", "running"], help="one half of it")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    print(f"{machine()}, torch {torch.__version__}, {options.threads} threads", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with reporting("train", parser) as (options, report), tempfile.TemporaryDirectory() as folder:
+        torch.set_num_threads(options.threads)
+        report.head(f"{options.threads} threads")
         inputs = Prepared.make(options, folder)
         if options.only != "running":
-            compare_reading(inputs, folder, options)
+            compare_reading(inputs, folder, options, report)
         if options.only != "reading":
-            compare_running(inputs, folder, options)
+            compare_running(inputs, folder, options, report)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +130,7 @@ class Prepared:
         )
 
 
-def compare_reading(inputs: Prepared, folder: str, options: argparse.Namespace) -> None:
+def compare_reading(inputs: Prepared, folder: str, options: argparse.Namespace, report: Report) -> None:
     """ECGs per second and core of the map-style dataset, of our reader alone, and of it through Ray Data."""
     from hubert_ecg.pipeline.feed import feed
     from hubert_ecg.pipeline.ray_cluster import available, start_ray
@@ -152,21 +150,28 @@ def compare_reading(inputs: Prepared, folder: str, options: argparse.Namespace) 
         "alone": (lambda: alone(reader, plan, 0, epoch), 1),
         "Ray Data": (through_ray, available("CPU")),
     }
-    seconds = {name: statistics.median(per_record(*side, options.batch, options.runs)) for name, side in sides.items()}
-    for name in ("alone", "Ray Data"):
-        title = f"reading, {name}, {1 / seconds[name]:,.0f} ECGs/s per core"
-        ratio = seconds["theirs"] / seconds[name]
-        print(line(title, ratio, seconds[name], seconds["theirs"], "npy, decimate, k-means per item"), flush=True)
+    core_ms = {name: core_ms_each(*side, options.batch, options.runs) for name, side in sides.items()}
+    for name, title in (("alone", "one process"), ("Ray Data", "through Ray Data")):
+        report.add(
+            Row(
+                name=f"reading training examples, {title}",
+                ours=core_ms[name],
+                theirs=core_ms["theirs"],
+                unit="core ms per ECG",
+                against="a map-style dataset over .npy files that decimates and predicts the codes of each item",
+                facts={"ECGs/s per core": 1e3 / statistics.median(core_ms[name])},
+            )
+        )
 
 
-def per_record(batches: Callable[[], Iterator[Any]], cores: int, batch: int, runs: int) -> list[float]:
-    """Core seconds per recording of some runs, in each from a third of the way on: by then all processes are there."""
+def core_ms_each(batches: Callable[[], Iterator[Any]], cores: int, batch: int, runs: int) -> tuple[float, ...]:
+    """Core milliseconds per recording of some runs, in each from a third on, when all processes are there."""
     found = []
     for _ in range(runs):
         times = [time.perf_counter() for _ in batches()]
         first = len(times) // 3
-        found.append((times[-1] - times[first]) * cores / ((len(times) - 1 - first) * batch))
-    return found
+        found.append(1e3 * (times[-1] - times[first]) * cores / ((len(times) - 1 - first) * batch))
+    return tuple(found)
 
 
 def alone(reader: ExampleReader, plan: StepPlan, first_step: int, last_step: int) -> Iterator[Batch]:
@@ -213,7 +218,7 @@ class Items(torch.utils.data.Dataset):
         return {"input": torch.from_numpy(samples), "codes": torch.from_numpy(codes)}
 
 
-def compare_running(inputs: Prepared, folder: str, options: argparse.Namespace) -> None:
+def compare_running(inputs: Prepared, folder: str, options: argparse.Namespace, report: Report) -> None:
     """ECGs per second of the bare loop and of jobs.pretrain with one worker, in turn, and what the latter waits."""
     speeds: dict[str, list[float]] = {"bare": [], "Ray Train": []}
     waits = []
@@ -226,16 +231,21 @@ def compare_running(inputs: Prepared, folder: str, options: argparse.Namespace) 
         for name, rows in (("bare", bare), ("Ray Train", trained)):
             speeds[name].append(statistics.median(row["ecgs_per_s"] for row in rows[ROWS_TO_WARM_UP:]))
         waits.append(statistics.mean(row["waiting_share"] for row in trained[ROWS_TO_WARM_UP:]))
-    ours, bare_speed = (statistics.median(speeds[name]) for name in ("Ray Train", "bare"))
-    title = f"{options.size}, Ray Train with one worker, {ours:,.0f} ECGs/s"
-    print(line(title, ours / bare_speed, 1 / ours, 1 / bare_speed, f"bare loop; ratios of the runs {ratios(speeds)}"))
-    print(f"{f'{options.size}, share of the time waiting for data':<48} {statistics.median(waits):7.1%}", flush=True)
-    utilisation(options, ours)
-
-
-def ratios(speeds: dict[str, list[float]]) -> str:
-    pairs = zip(speeds["Ray Train"], speeds["bare"], strict=True)
-    return ", ".join(f"{ours / bare:.3f}" for ours, bare in pairs)
+    name = f"pre-training with Ray Train, {options.size}, one worker"
+    report.add(
+        Row(
+            name=name,
+            ours=tuple(speeds["Ray Train"]),
+            theirs=tuple(speeds["bare"]),
+            unit="ECGs/s",
+            against="the bare training loop on the same model and examples in memory",
+            in_turn=True,
+            more_is_better=True,
+        )
+    )
+    report.add(Row(name=f"{name}, waiting for data", ours=tuple(100 * share for share in waits), unit="% of the time"))
+    if options.use_gpu:
+        report.add(utilisation(name, model_config(options.size), statistics.median(speeds["Ray Train"])))
 
 
 def bare_rows(inputs: Prepared, output: str, options: argparse.Namespace) -> list[dict[str, float]]:
@@ -272,17 +282,6 @@ def moved(batch: Batch, device: torch.device) -> Batch:
         targets=batch.targets.to(device),
         attention_mask=None if mask is None else mask.to(device),
     )
-
-
-def utilisation(options: argparse.Namespace, ecgs_per_s: float) -> None:
-    """Model FLOP utilisation of the training as a whole, on a GPU whose peak is known."""
-    if not options.use_gpu:
-        return
-    name = torch.cuda.get_device_name()
-    peak = next((value for part, value in PEAK_TFLOPS.items() if part in name), None)
-    reached = 3 * ecgs_per_s * forward_flops(model_config(options.size), 6000) / 1e12
-    share = f"{reached / peak:.1%} of the bf16 peak" if peak else "peak of this device not known"
-    print(f"{f'{options.size} training, model FLOP utilisation':<48} {share} ({reached:.1f} TFLOP/s, {name})")
 
 
 if __name__ == "__main__":

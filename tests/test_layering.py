@@ -89,6 +89,11 @@ def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
     assert not misplaced
 
 
+def test_what_ships_and_what_measures_does_not_import_the_tests() -> None:
+    for path in [*sources(), *(ROOT / "benchmarks").glob("*.py")]:
+        assert "tests" not in {module.split(".")[0] for module in imported_modules(path)}, path
+
+
 def test_import_of_the_package_is_light() -> None:
     heavy = "{'numpy', 'torch', 'ray', 'transformers', 'pandas', 'librosa', 'matplotlib'}"
     code = f"import sys, hubert_ecg; print(sorted({heavy} & set(sys.modules)))"

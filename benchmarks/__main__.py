@@ -1,0 +1,96 @@
+"""All benchmarks one after another, saved, and one table of what is saved.
+
+    python -m benchmarks --ptbxl FOLDER       # hours: every script in full, on a machine that does nothing else
+    python -m benchmarks --only model serve
+    python -m benchmarks --table              # the table of benchmarks/results, nothing is run
+
+Every script runs in a process of its own. One that fails is named at the end, and the others run all the same; the exit
+code is then 1. Scripts that need PTB-XL are left out, and named, without --ptbxl. Where a script has several commands,
+each of them has a place of its own in the results.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.saved import RESULTS, saved_runs
+from benchmarks.table import markdown
+
+PTBXL = "FOLDER"
+"""What stands in a command for the place of PTB-XL on a machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One run of one script."""
+
+    script: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def needs_ptbxl(self) -> bool:
+        return PTBXL in self.arguments
+
+    def __str__(self) -> str:
+        return " ".join(["python", "-m", f"benchmarks.{self.script}", *self.arguments])
+
+    def words(self, ptbxl: str | None, results: str) -> list[str]:
+        """To be run by this interpreter."""
+        places = [ptbxl if word == PTBXL and ptbxl else word for word in self.arguments]
+        return [sys.executable, "-m", f"benchmarks.{self.script}", *places, "--save", results]
+
+
+def recipe(name: str) -> Command:
+    return Command(script="recipe", arguments=(f"jobs/configs/{name}.yaml", "threads=1", "--input", PTBXL))
+
+
+COMMANDS = (
+    *(Command(script=script) for script in ("prepare", "dump", "cluster", "train", "model", "scaling")),
+    *(Command(script=script) for script in ("serve", "explain", "coverage")),
+    recipe("ptbxl_superclass"),
+    recipe("simulated_to_ptbxl"),
+    Command(script="label_efficiency", arguments=("--input", PTBXL, "--threads", "1")),
+)
+"""What the README quotes. benchmarks.capacity is none of them: it measures nothing."""
+
+
+def main(commands: Sequence[Command] = COMMANDS) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = sorted({command.script for command in commands})
+    parser.add_argument("--only", nargs="+", choices=names, metavar="SCRIPT", help=f"some of {', '.join(names)}")
+    parser.add_argument("--ptbxl", metavar="FOLDER", help="PTB-XL in its official layout, 100 Hz")
+    parser.add_argument("--results", metavar="FOLDER", default=RESULTS, help=f"where results are saved ({RESULTS})")
+    parser.add_argument("--list", action="store_true", help="name the commands and run none")
+    parser.add_argument("--table", action="store_true", help="print the table and run none")
+    options = parser.parse_args()
+    chosen = [command for command in commands if not options.only or command.script in options.only]
+    if options.list:
+        print("\n".join(map(str, chosen)))
+        return 0
+    failed = [] if options.table else run_all(chosen, options.ptbxl, options.results)
+    print("\n".join(markdown(saved_runs(options.results))))
+    for said in failed:
+        print(said, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def run_all(commands: Sequence[Command], ptbxl: str | None, results: str) -> list[str]:
+    """Run one after another; what is to be said of those that failed or were left out."""
+    failed = []
+    for number, command in enumerate(commands, start=1):
+        print(f"\n[{number}/{len(commands)}] {command}", flush=True)
+        if command.needs_ptbxl and not ptbxl:
+            failed.append(f"left out, needs --ptbxl: {command}")
+            continue
+        code = subprocess.run(command.words(ptbxl, results), check=False).returncode
+        if code:
+            failed.append(f"failed with exit code {code}: {command}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

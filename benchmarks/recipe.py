@@ -1,0 +1,99 @@
+"""What a recipe reaches: run it, and take the figures of every evaluation and comparison in it.
+
+    python -m benchmarks.recipe jobs/configs/ptbxl_superclass.yaml threads=1 --input FOLDER
+
+Rows are named after the directories of the recipe. Intervals are over patients, as jobs.evaluate and jobs.compare give
+them. Finished stages are not run again.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from benchmarks.report import Row, reporting
+from hubert_ecg.pipeline.commands import guarded, set_up_logging
+from hubert_ecg.pipeline.compare import COMPARISON
+from hubert_ecg.pipeline.evaluate import METRICS
+from hubert_ecg.storage import files
+from jobs.recipe import Stage, read_recipe, run_stages, variables_of
+
+UNIT = "macro AUROC"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", help="a YAML file of jobs/configs")
+    parser.add_argument("variables", nargs="*", help="values of the recipe's variables, name=value")
+    parser.add_argument("--input", metavar="FOLDER", help="the recipe's variable `input`")
+    with reporting("recipe", parser) as (options, report):
+        report.head()
+        given = variables_of(options.variables) | ({"input": options.input} if options.input else {})
+        stages = read_recipe(Path(options.recipe), given)
+        run_stages(stages)
+        for row in rows(stages):
+            report.add(row)
+
+
+def rows(stages: list[Stage]) -> Iterator[Row]:
+    """Of all evaluations and comparisons, which have run."""
+    outputs = [output_of(arguments) for _, arguments in stages]
+    for (verb, _), output in zip(stages, outputs, strict=True):
+        name = named(output, outputs)
+        if verb == "evaluate":
+            yield from evaluation_rows(name, files.read_json(files.join(output, METRICS)))
+        elif verb == "compare":
+            yield comparison_row(name, files.read_json(files.join(output, COMPARISON)))
+
+
+def output_of(arguments: list[str]) -> str:
+    return files.absolute(arguments[arguments.index("--output") + 1])
+
+
+def named(output: str, outputs: list[str]) -> str:
+    """The folders below the one that all outputs share, as parts of a name."""
+    shared = len(_common(outputs))
+    return ", ".join(part.replace("_", " ") for part in PurePosixPath(output).parts[shared:])
+
+
+def _common(outputs: list[str]) -> list[str]:
+    """The first parts that all have, short of the last part of any."""
+    common = []
+    for parts in zip(*(PurePosixPath(output).parts[:-1] for output in outputs), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return common
+
+
+def evaluation_rows(name: str, metrics: dict[str, Any]) -> Iterator[Row]:
+    """The macro average with its interval, and every label that can be judged."""
+    macro = metrics["auroc_intervals"]["macro"]
+    counts = {"recordings": metrics["recordings"]}
+    yield Row(name=name, ours=(macro["estimate"],), unit=UNIT, interval=_interval(macro), facts=counts)
+    for label, found in metrics["auroc_intervals"]["per_label"].items():
+        if found["estimate"] is not None:
+            facts = counts | {"positives": metrics["per_label"][label]["positives"]}
+            each = (found["estimate"],)
+            yield Row(name=f"{name}, {label}", ours=each, unit="AUROC", interval=_interval(found), facts=facts)
+
+
+def comparison_row(name: str, comparison: dict[str, Any]) -> Row:
+    macro = comparison["differences"]["auroc"]["macro"]
+    return Row(
+        name=name,
+        ours=(macro["difference"],),
+        unit=f"{UNIT}, gain",
+        interval=_interval(macro),
+        facts={"recordings": comparison["recordings"], "p": macro["p_value"]},
+    )
+
+
+def _interval(found: dict[str, Any]) -> tuple[float, float] | None:
+    return None if found["lower"] is None or found["upper"] is None else (found["lower"], found["upper"])
+
+
+if __name__ == "__main__":
+    set_up_logging()
+    sys.exit(guarded(main))

@@ -1,0 +1,36 @@
+"""Where a benchmark ran: the machine, what it was busy with, and the versions that matter."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hubert_ecg.storage.artifact import code_version
+
+PACKAGES = ("numpy", "scipy", "torch", "transformers", "ray", "pyarrow", "scikit-learn", "librosa")
+
+
+def machine() -> str:
+    """Processor, cores that this process may use, and GPUs."""
+    rows = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((row.split(":", 1)[1].strip() for row in rows if "model name" in row), platform.processor())
+    gpus = sorted(path.read_text().split("Model:")[1].splitlines()[0].strip() for path in _gpu_files())
+    return ", ".join([cpu, f"{len(os.sched_getaffinity(0))} cores", *gpus])
+
+
+def surroundings() -> dict[str, Any]:
+    """As JSON values; taken before the work, so that `load` is that of others."""
+    return {
+        "machine": machine(),
+        "load": round(os.getloadavg()[0], 2),
+        "date": datetime.now(UTC).date().isoformat(),
+        "code": code_version(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+    }
+
+
+def _gpu_files() -> list[Path]:
+    """One per NVIDIA GPU."""
+    return list(Path("/proc/driver/nvidia/gpus").glob("*/information"))

@@ -1,0 +1,146 @@
+"""The README's tables of results and speeds quote what is saved in benchmarks/results, to the digit."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.__main__ import COMMANDS
+from benchmarks.report import Row
+from benchmarks.saved import RESULTS, saved_runs
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SECTIONS = ("Results", "Speed")
+NO_FIGURES = ("command", "beside")
+"""Columns that hold words."""
+NOT_YET_SAVED = {
+    "python -m benchmarks.recipe jobs/configs/ptbxl_superclass.yaml threads=1 --input FOLDER",
+    "python -m benchmarks.recipe jobs/configs/simulated_to_ptbxl.yaml threads=1 --input FOLDER",
+    "python -m benchmarks.prepare",
+    "python -m benchmarks.dump",
+    "python -m benchmarks.cluster",
+    "python -m benchmarks.train",
+    "python -m benchmarks.model",
+}
+"""Commands whose figures were measured before results were saved. To be emptied, by `python -m benchmarks`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """A row of a table of the README."""
+
+    command: str
+    subject: str
+    """Its first cell; code in it, where there is some, otherwise its words up to a parenthesis, name what is quoted."""
+    figures: tuple[str, ...]
+
+    @property
+    def parts(self) -> set[str]:
+        code = re.search(r"`(.+?)`", self.subject)
+        return set((code[1] if code else self.subject.split(" (")[0]).split(", "))
+
+
+def quotes(text: str) -> Iterator[Quote]:
+    """All rows of all tables in the sections that hold figures."""
+    for section in SECTIONS:
+        found = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+        assert found, section
+        for table in re.finditer(r"(?:^\|.*\|\n)+", found[1], re.MULTILINE):
+            below = re.search(r"`(python\s+-m\s[^`]+)`", found[1][table.end() :])
+            yield from _rows(table[0], " ".join(below[1].split()) if below else "")
+
+
+def _rows(table: str, command_below: str) -> Iterator[Quote]:
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    for cells in rows:
+        of_column = dict(zip(head[1:], cells[1:], strict=True))
+        command = of_column.get("command", "").strip("`") or command_below
+        words = " ".join(cell for name, cell in of_column.items() if name not in NO_FIGURES)
+        figures = re.findall(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", words)
+        yield Quote(command=command, subject=cells[0], figures=tuple(figure.rstrip(",") for figure in figures))
+
+
+def problems(text: str, runs: Iterable[dict[str, Any]], exempt: Iterable[str] = ()) -> list[str]:
+    """What a README quotes that no run of the same command has found."""
+    rows = {run["command"]: [Row.from_json(row) for row in run["rows"]] for run in runs}
+    said = [f"saved by now, take it off the list: {command}" for command in exempt if command in rows]
+    for quote in quotes(text):
+        if quote.command not in rows:
+            if quote.command not in exempt:
+                said.append(f"{quote.subject}: nothing is saved of {quote.command or 'any command'}")
+            continue
+        known = [row for row in rows[quote.command] if quote.parts <= set(row.name.split(", "))]
+        found = [figure for row in known for figure in row.figures()]
+        said += [f"{quote.subject}: {each} is no figure of it" for each in quote.figures if not _is_one(each, found)]
+        if not quote.figures:
+            said.append(f"{quote.subject}: quotes no figure")
+    return said
+
+
+def _is_one(quoted: str, found: list[float]) -> bool:
+    """Whether any figure is the quoted one when it is rounded to as many digits."""
+    plain = quoted.replace(",", "").lstrip("+")
+    mantissa, _, exponent = plain.partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    scale = 10.0 ** int(exponent or 0)
+    return any(f"{value / scale:.{decimals}f}" == mantissa for value in found)
+
+
+def test_every_figure_of_the_readme_is_saved() -> None:
+    assert problems(README, saved_runs(ROOT / RESULTS), NOT_YET_SAVED) == []
+
+
+def test_all_commands_that_are_quoted_are_run_by_the_one_for_all() -> None:
+    quoted = {quote.command for quote in quotes(README)}
+    assert NOT_YET_SAVED <= quoted <= set(map(str, COMMANDS))
+
+
+RUN = "python -m benchmarks.model"
+SPEED = Row(
+    name="forward pass, small, float32", ours=(10.0, 11.0, 12.0), theirs=(21.0, 22.0, 23.0), unit="ms", in_turn=True
+)
+ROWS = [SPEED, Row(name="rate, small", ours=(3114.2,), unit="ECGs/s")]
+SAVED = [{"command": RUN, "rows": [row.to_json() for row in ROWS]}]
+TABLES = """## Results
+
+| labels | macro AUROC |
+|---|---|
+| small, rate (so many) | 3,114 |
+
+`python -m
+benchmarks.model`.
+
+## Speed
+
+| what | ratio | beside | command |
+|---|---|---|---|
+| forward pass, float32 | 2.0 x (1.92 to 2.10 in 3 runs), 11 ms | another of 1999 | `python -m benchmarks.model` |
+
+## After
+
+| what | ratio |
+|---|---|
+| of no interest | 17 |
+"""
+
+
+def test_true_figures_pass() -> None:
+    assert problems(TABLES, SAVED) == []
+
+
+def test_a_false_figure_is_found() -> None:
+    """A wrong digit, a figure of another row, and a row that nothing is saved of."""
+    assert problems(TABLES.replace("1.92", "1.93"), SAVED) == ["forward pass, float32: 1.93 is no figure of it"]
+    assert problems(TABLES.replace("3,114", "3,115"), SAVED) == ["small, rate (so many): 3,115 is no figure of it"]
+    assert problems(TABLES.replace("11 ms", "3,114 ms"), SAVED) == ["forward pass, float32: 3,114 is no figure of it"]
+    assert problems(TABLES.replace("pass, float32", "pass, float16"), SAVED)[0].endswith("2.0 is no figure of it")
+
+
+def test_a_figure_without_a_saved_run_is_found() -> None:
+    assert len(problems(TABLES, [])) == 2
+    assert problems(TABLES, [], {RUN}) == []
+    assert problems(TABLES, SAVED, {RUN}) == [f"saved by now, take it off the list: {RUN}"]
+    without = TABLES.replace("`python -m\nbenchmarks.model`.", "")
+    assert problems(without, SAVED) == ["small, rate (so many): nothing is saved of any command"]
