@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from hubert_ecg.storage.checkpoint import CheckpointInfo
 
 CARD = "README.md"
+FOR_RESEARCH = (
+    "For research. Not a medical device: nobody has shown that it is safe to decide on patients with it, and its "
+    "figures hold for recordings like those it was evaluated on."
+)
 
 _HUB_LICENCES = {"CC-BY-NC-4.0": "cc-by-nc-4.0", "Apache-2.0": "apache-2.0", "MIT": "mit", "CC-BY-4.0": "cc-by-4.0"}
 _LONGEST_VALUE = 300
@@ -86,8 +90,7 @@ def _use(info: "CheckpointInfo") -> str:
     return (
         "## Use\n\n```python\nimport hubert_ecg, transformers\n"
         f"model = transformers.AutoModel.from_pretrained(directory){predict}\n```\n\n"
-        "For research. Not a medical device: nobody has shown that it is safe to decide on patients with it, and its "
-        "figures hold for recordings like those it was evaluated on.\n"
+        f"{FOR_RESEARCH}\n"
     )
 
 
