@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.report import Row, reporting
+from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.pipeline.compare import COMPARISON
 from hubert_ecg.pipeline.evaluate import METRICS
@@ -27,13 +28,22 @@ def main() -> None:
     parser.add_argument("recipe", help="a YAML file of jobs/configs")
     parser.add_argument("variables", nargs="*", help="values of the recipe's variables, name=value")
     parser.add_argument("--input", metavar="FOLDER", help="the recipe's variable `input`")
+    parser.add_argument("--output", metavar="FOLDER", help="its variable `out`")
     with reporting("recipe", parser) as (options, report):
         report.head()
-        given = variables_of(options.variables) | ({"input": options.input} if options.input else {})
-        stages = read_recipe(Path(options.recipe), given)
+        stages = read_recipe(Path(options.recipe), given(options))
         run_stages(stages)
         for row in rows(stages):
             report.add(row)
+
+
+def given(options: argparse.Namespace) -> dict[str, str]:
+    """Values of variables. Raises ConfigError for a place on this machine that would be saved with the command."""
+    variables = variables_of(options.variables)
+    places = {name: value for name, value in (("input", options.input), ("out", options.output)) if value}
+    if {"input", "out"} & set(variables):
+        raise ConfigError("wanted --input and --output for the recipe's variables input and out, got name=value")
+    return variables | places
 
 
 def rows(stages: list[Stage]) -> Iterator[Row]:
