@@ -44,7 +44,7 @@ def measure(size: str, options: argparse.Namespace, report: Report) -> None:
         taken = ms_each(seconds_of(partial(explainer.explain_waveform, counts, "A"), options.repeats), 1)
         report.add(
             Row(
-                name=f"explanation of one crop, {size}, {at_once} points at once",
+                name=f"explanation of one crop, {size}, {at_once} {'points' if at_once > 1 else 'point'} at once",
                 ours=taken,
                 theirs=one_by_one,
                 unit="ms",

@@ -115,7 +115,7 @@ def test_the_table_says_what_each_figure_is_compared_with(tmp_path: Path) -> Non
     [*_, line] = markdown(saved_runs(tmp_path))
     assert line == (
         "| reading | 2.5 x (2 to 3) | 1 beside 2.5 ms; MiB 12.3 | a loop | `python -m benchmarks.toy` "
-        "| A machine, 2026-01-02 |"
+        "| A machine, 2026-01-02, load 2.5 before it |"
     )
 
 
@@ -124,6 +124,7 @@ def toy_run(row: Row) -> dict[str, Any]:
         "command": "python -m benchmarks.toy",
         "machine": "A machine",
         "setting": "",
+        "load": 2.5,
         "date": "2026-01-02",
         "rows": [row.to_json()],
     }

@@ -35,6 +35,7 @@ class Quote:
     subject: str
     """Its first cell; code in it, where there is some, otherwise its words up to a parenthesis, name what is quoted."""
     figures: tuple[str, ...]
+    """Numbers as they stand there, with ` x` behind ratios."""
 
     @property
     def parts(self) -> set[str]:
@@ -58,8 +59,8 @@ def _rows(table: str, command_below: str) -> Iterator[Quote]:
         of_column = dict(zip(head[1:], cells[1:], strict=True))
         command = of_column.get("command", "").strip("`") or command_below
         words = " ".join(cell for name, cell in of_column.items() if name not in NO_FIGURES)
-        figures = re.findall(r"[+-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", words)
-        yield Quote(command=command, subject=cells[0], figures=tuple(figure.rstrip(",") for figure in figures))
+        figures = re.findall(r"[+-]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[+-]?\d+)?(?: x\b)?", words)
+        yield Quote(command=command, subject=cells[0], figures=tuple(figures))
 
 
 def problems(text: str, runs: Iterable[dict[str, Any]], exempt: Iterable[str] = ()) -> list[str]:
@@ -72,20 +73,22 @@ def problems(text: str, runs: Iterable[dict[str, Any]], exempt: Iterable[str] = 
                 said.append(f"{quote.subject}: nothing is saved of {quote.command or 'any command'}")
             continue
         known = [row for row in rows[quote.command] if quote.parts <= set(row.name.split(", "))]
-        found = [figure for row in known for figure in row.figures()]
-        said += [f"{quote.subject}: {each} is no figure of it" for each in quote.figures if not _is_one(each, found)]
+        said += [f"{quote.subject}: {each} is no figure of it" for each in quote.figures if not _is_one(each, known)]
         if not quote.figures:
             said.append(f"{quote.subject}: quotes no figure")
     return said
 
 
-def _is_one(quoted: str, found: list[float]) -> bool:
-    """Whether any figure is the quoted one when it is rounded to as many digits."""
+def _is_one(quoted: str, rows: list[Row]) -> bool:
+    """Whether any figure of the rows (of a ratio: any ratio) is the quoted one, rounded to as many digits."""
     plain = quoted.replace(",", "").lstrip("+")
-    mantissa, _, exponent = plain.partition("e")
-    decimals = len(mantissa.partition(".")[2])
-    scale = 10.0 ** int(exponent or 0)
-    return any(f"{value / scale:.{decimals}f}" == mantissa for value in found)
+    number = plain.removesuffix(" x")
+    mantissa, _, exponent = number.partition("e")
+    decimals, scale = len(mantissa.partition(".")[2]), 10.0 ** int(exponent or 0)
+    found = [
+        value for row in rows for value in (row.figures() if number == plain else [row.ratio, *(row.spread or ())])
+    ]
+    return any(f"{value / scale:.{decimals}f}" == mantissa for value in found if value is not None)
 
 
 def test_every_figure_of_the_readme_is_saved() -> None:
@@ -135,7 +138,8 @@ def test_a_false_figure_is_found() -> None:
     assert problems(TABLES.replace("1.92", "1.93"), SAVED) == ["forward pass, float32: 1.93 is no figure of it"]
     assert problems(TABLES.replace("3,114", "3,115"), SAVED) == ["small, rate (so many): 3,115 is no figure of it"]
     assert problems(TABLES.replace("11 ms", "3,114 ms"), SAVED) == ["forward pass, float32: 3,114 is no figure of it"]
-    assert problems(TABLES.replace("pass, float32", "pass, float16"), SAVED)[0].endswith("2.0 is no figure of it")
+    assert problems(TABLES.replace("pass, float32", "pass, float16"), SAVED)[0].endswith("2.0 x is no figure of it")
+    assert problems(TABLES.replace("2.0 x", "11 x"), SAVED) == ["forward pass, float32: 11 x is no figure of it"]
 
 
 def test_a_figure_without_a_saved_run_is_found() -> None:
