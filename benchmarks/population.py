@@ -7,7 +7,8 @@ Counted from the tables of the data set, before any signal is read. Nothing is m
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -89,15 +90,16 @@ def _bands(edges: Sequence[float]) -> Iterator[tuple[str, tuple[float, float]]]:
         yield name, (first, last)
 
 
-PEOPLE = {
+PEOPLE: dict[str, Callable[[pd.DataFrame], str]] = {
     "recordings": _recordings,
     "of these drawn at random": _natural,
     "patients": _patients,
     "age, median (quartiles)": _age,
-    **{name: lambda rows, band=band: _band(*band, rows) for name, band in _bands((0, 18, 40, 60, 80, np.inf))},
+    **{name: partial(_band, *band) for name, band in _bands((0, 18, 40, 60, 80, np.inf))},
     "age unknown": _unknown_age,
-    **{name: lambda rows, sex=sex: _sex(sex, rows) for name, sex in (("female", "female"), ("male", "male"))},
-    "sex unknown": lambda rows: _sex(None, rows),
+    "female": partial(_sex, "female"),
+    "male": partial(_sex, "male"),
+    "sex unknown": partial(_sex, None),
 }
 """Row of the table -> what it says of the recordings of a fold."""
 

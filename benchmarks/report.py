@@ -77,8 +77,9 @@ class Row:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
-        found = {each.name: stored[each.name] for each in fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+        found: dict[str, Any] = {each.name: stored[each.name] for each in fields(cls)}
+        tuples = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        return cls(**(found | tuples))
 
     def _ratios(self) -> list[float]:
         if self.in_turn:
