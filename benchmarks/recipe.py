@@ -81,7 +81,8 @@ def evaluation_rows(name: str, metrics: dict[str, Any]) -> Iterator[Row]:
     """The macro average with its interval, and every label that can be judged."""
     macro = metrics["auroc_intervals"]["macro"]
     counts = {"recordings": metrics["recordings"]}
-    yield Row(name=name, ours=(macro["estimate"],), unit=UNIT, interval=_interval(macro), facts=counts)
+    if macro["estimate"] is not None:
+        yield Row(name=name, ours=(macro["estimate"],), unit=UNIT, interval=_interval(macro), facts=counts)
     for label, found in metrics["auroc_intervals"]["per_label"].items():
         if found["estimate"] is not None:
             facts = counts | {"positives": metrics["per_label"][label]["positives"]}

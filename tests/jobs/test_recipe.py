@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hubert_ecg.datasets.ptbxl import _TITLES
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.finetune import FinetuneConfig
 from hubert_ecg.pipeline.prepare import PrepareConfig
@@ -87,7 +88,8 @@ def test_words_that_are_no_variables_are_named() -> None:
         variables_of(["a=1", "seeds"])
 
 
-LABEL_SETS = {"all", "diagnostic", "subclass", "superclass", "form", "rhythm"}
+LABEL_SETS = set(_TITLES) - {"conditions"}
+"""The six of PTB-XL's own benchmark."""
 
 
 def test_the_ptbxl_benchmark_keeps_the_test_fold_for_the_evaluations() -> None:
