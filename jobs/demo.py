@@ -16,7 +16,7 @@ RECIPE = Path(__file__).with_name("configs") / "demo.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Simulate a cohort, pre-train in two iterations, fine-tune and evaluate; about five minutes on two cores."""
+    """Simulate a cohort, pre-train in two iterations, fine-tune and evaluate; three to five minutes on two cores."""
 
     output: str = "runs/demo"
     """Directory for the output of every stage."""
