@@ -18,7 +18,7 @@ class ComputeConfig:
 
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """`bfloat16`: matrix products and convolutions of training steps in bfloat16, weights, losses and validation in
-    float32. Faster on GPUs and on processors with avx512_bf16 or amx (about 1.7 times where that was measured), slower on
+    float32. Faster on GPUs and on processors with avx512_bf16 or amx (1.7 times where that was measured), slower on
     others. `float16`: likewise, with a scale of the loss that adapts, for GPUs before bfloat16."""
     deterministic: bool = False
     """Only arithmetic that gives the same bits every time on one kind of machine, with one thread per worker unless
