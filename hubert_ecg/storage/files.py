@@ -8,6 +8,7 @@ from the standard environment variables (AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFI
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,12 +21,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from hubert_ecg.errors import InputError
 from hubert_ecg.storage import packed
 
 _ATTEMPTS = 8
 """Tries of one request to an object store, with growing pauses, before it counts as failed."""
+_BROKEN_OFF = re.compile(r"response stream|partial file|curlCode: (18|56)\b")
+"""What the S3 client says of an answer that ended in the middle, which it does not always ask for again."""
 _CONNECT_TIMEOUT_S = 10
 _REQUEST_TIMEOUT_S = 60
 _AT_ONCE = 16
@@ -105,12 +109,27 @@ def walk(directory: str) -> Iterator[tuple[str, int]]:
     yield from found
 
 
+def _broke_off(error: BaseException) -> bool:
+    return isinstance(error.__cause__, OSError) and _BROKEN_OFF.search(str(error.__cause__)) is not None
+
+
+_whole_answer = retry(
+    retry=retry_if_exception(_broke_off),
+    stop=stop_after_attempt(_ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.1, max=5),
+    reraise=True,
+)
+"""Read again, from the beginning, what broke off."""
+
+
+@_whole_answer
 def read_bytes(path: str) -> bytes:
     system, name = _resolve(path)
     with _clear_errors(path), system.open_input_stream(name) as stream:
         return bytes(stream.read())
 
 
+@_whole_answer
 def download(path: str, target: str) -> None:
     """Copy a file to a local path, a piece at a time."""
     system, name = _resolve(path)
@@ -247,6 +266,7 @@ def write_tables(path: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> No
             Path(target).unlink(missing_ok=True)
 
 
+@_whole_answer
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     system, name = _resolve(path)
     try:
@@ -256,6 +276,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
         raise InputError(f"{path}: wanted a Parquet file, got something else ({error}); write it again") from error
 
 
+@_whole_answer
 def read_row_group(path: str, index: int) -> pa.Table:
     """One row group of a Parquet file, without reading the others."""
     system, name = _resolve(path)

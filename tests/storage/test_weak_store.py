@@ -66,6 +66,18 @@ def test_receipts_of_many_shards_come_at_the_same_time(s3_bucket: str, between: 
         files.read_jsons([*paths, f"{s3_bucket}/r/absent.json"])
 
 
+def test_what_broke_off_in_the_middle_is_read_again(s3_bucket: str, between: WeakStore) -> None:
+    paths = [f"{s3_bucket}/r/{place}.json" for place in range(40)]
+    table = pa.table({"x": list(range(3000))})
+    files.write_table(f"{s3_bucket}/t.parquet", table)
+    for place, path in enumerate(paths):
+        files.write_json(path, {"part": place, "padding": "x" * 300})
+    between.share, between.fates = 0.4, ("cut after",)
+    assert [receipt["part"] for receipt in files.read_jsons(paths)] == list(range(40))
+    assert all(files.read_table(f"{s3_bucket}/t.parquet").equals(table) for _ in range(5))
+    assert between.went_wrong["cut after"] >= 10
+
+
 def test_recordings_read_ahead_come_in_order_with_their_errors(s3_bucket: str, tmp_path: Path) -> None:
     for place in range(20):
         np.save(tmp_path / "x.npy", np.full((12, 100), place, np.float32))

@@ -32,6 +32,8 @@ class WeakStore(ThreadingHTTPServer):
         self.share = share
         self.asked: Counter[str] = Counter()
         """Method -> requests; listings count as LIST."""
+        self.fates: tuple[str, ...] = ("503", "503", "cut before", "cut after")
+        """What may become of a request that goes wrong, each as likely."""
         self.went_wrong: Counter[str] = Counter()
         self.gone = False
         self.pause_s = 0.0
@@ -52,7 +54,7 @@ class WeakStore(ThreadingHTTPServer):
                 return "cut before"
             fate = "passes"
             if self._draws.random() < self.share:
-                fate = self._draws.choice(["503", "503", "cut before", "cut after"])
+                fate = self._draws.choice(self.fates)
                 self.went_wrong[fate] += 1
             return fate
 
