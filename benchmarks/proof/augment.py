@@ -6,15 +6,9 @@ Shapes: B crops, C = 12 leads, T samples, L targets.
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
-INVERSE_DOWER = (
-    (-0.172, -0.074, 0.122, 0.231, 0.239, 0.194, 0.156, -0.010),
-    (0.057, -0.019, -0.106, -0.022, 0.041, 0.048, -0.227, 0.887),
-    (-0.229, -0.310, -0.246, -0.063, 0.055, 0.108, 0.022, 0.102),
-)
-"""The vectorcardiogram X, Y, Z from V1 to V6, I and II (Edenbrandt and Pahlm, J Electrocardiol 1988)."""
-_COLUMNS = (6, 7, 8, 9, 10, 11, 0, 1)
-"""Places of these leads among I, II, III, aVR, aVL, aVF, V1 to V6."""
+from hubert_ecg.ecg.dipole import turning_matrices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +34,7 @@ class Augmentation:
         """Changed crops and targets."""
         size = len(leads_BCT)
         if self.rotation_deg:
-            leads_BCT = turning_matrices(size, self.rotation_deg, generator) @ leads_BCT
+            leads_BCT = _turned(leads_BCT, self.rotation_deg, generator)
         if self.gain:
             leads_BCT = leads_BCT * (1 + self.gain * (2 * torch.rand(size, 1, 1, generator=generator) - 1))
         if self.noise_mv:
@@ -56,26 +50,7 @@ class Augmentation:
         return leads_BCT, targets_BL
 
 
-def turning_matrices(size: int, angle_deg: float, generator: torch.Generator) -> torch.Tensor:
-    """[B, 12, 12]: what each lead becomes when the dipole turns, of the 12 leads as they were."""
-    to_dipole, to_leads = _projections()
-    axes = torch.nn.functional.normalize(torch.randn(size, 3, generator=generator), dim=1)
-    angles = torch.deg2rad(angle_deg * torch.randn(size, 1, generator=generator))
-    x, y, z = (axes * angles).unbind(dim=1)
-    none = torch.zeros_like(x)
-    turning = torch.stack([none, -z, y, z, none, -x, -y, x, none], dim=1).view(size, 3, 3)
-    change = torch.matrix_exp(turning) - torch.eye(3)
-    return torch.eye(12) + to_leads @ change @ to_dipole
-
-
-def _projections() -> tuple[torch.Tensor, torch.Tensor]:
-    """[3, 12] from leads to dipole, and [12, 3] back; the limb leads that derive from I and II do so here as well."""
-    eight = torch.tensor(INVERSE_DOWER)
-    to_dipole = torch.zeros(3, 12)
-    to_dipole[:, list(_COLUMNS)] = eight
-    to_eight = torch.linalg.pinv(eight)
-    to_leads = torch.zeros(12, 3)
-    to_leads[list(_COLUMNS)] = to_eight
-    one, two = to_leads[0].clone(), to_leads[1].clone()
-    to_leads[2:6] = torch.stack([two - one, -(one + two) / 2, one - two / 2, two - one / 2])
-    return to_dipole, to_leads
+def _turned(leads_BCT: torch.Tensor, angle_deg: float, generator: torch.Generator) -> torch.Tensor:
+    axes = functional.normalize(torch.randn(len(leads_BCT), 3, generator=generator), dim=1)
+    angles = torch.deg2rad(angle_deg * torch.randn(len(leads_BCT), 1, generator=generator))
+    return torch.from_numpy(turning_matrices((axes * angles).numpy())) @ leads_BCT
