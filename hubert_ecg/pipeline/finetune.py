@@ -86,7 +86,7 @@ class FinetuneConfig:
     or --epochs. The learning rate goes on where the longer schedule has it."""
     size: Literal["tiny", "small", "base", "large", "state_space"] = "tiny"
     """Model size when there is no checkpoint; `state_space` is another encoder, which only trains from random weights,
-    and wants waveforms prepared with a --preprocess.range_mv."""
+    and is best given waveforms that have kept their voltage (jobs.prepare --range_mv)."""
     head: Literal["linear", "mlp", "label_embedding"] = "linear"
     """Classification head on the mean over tokens."""
     head_hidden_size: int = 0

@@ -89,8 +89,8 @@ def job_fields(
     """
     if config.augment.rotation_deg and not inputs.preprocess.range_mv:
         raise ConfigError(
-            f"--augment.rotation_deg: wanted waveforms with a --preprocess.range_mv, got {inputs.waveforms.directory}, "
-            f"whose leads are scaled one by one; prepare them with one, or leave it out"
+            f"--augment.rotation_deg: wanted waveforms that have kept their voltage, got {inputs.waveforms.directory}, "
+            f"whose leads are scaled one by one; run jobs.prepare with --range_mv, or leave it out"
         )
     reader = ExampleReader(waveforms=inputs.waveforms, preprocess=inputs.preprocess, targets=targets, seed=config.seed)
     training_reader = replace(

@@ -21,7 +21,7 @@ class AugmentConfig:
 
     rotation_deg: float = 0.0
     """Standard deviation of the angle by which the heart's dipole is turned about a random axis; a recording that lacks
-    anything stays as it is. Wants waveforms whose leads have kept their voltage (--preprocess.range_mv). 0: none."""
+    anything stays as it is. Wants waveforms whose leads have kept their voltage (jobs.prepare --range_mv). 0: none."""
     gain: float = 0.0
     """Every lead is multiplied by a factor of its own, drawn from 1 - gain to 1 + gain; 0: none."""
     noise: float = 0.0
