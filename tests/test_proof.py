@@ -62,11 +62,11 @@ def test_unknown_targets_are_not_known() -> None:
     assert targets.auxiliary[1, -7:].tolist() == [1, 1, 1, 1, 0, 0, 0]
 
 
-def test_both_architectures_learn_a_wave() -> None:
+def test_all_architectures_learn_a_wave() -> None:
     found = recordings()
     targets = make_targets(found, "superclass", auxiliary=True)
     rows, answered = np.arange(40), found.label_sets["superclass"].answered
-    for architecture in ("resnet", "state_space"):
+    for architecture in ("resnet", "state_space", "hubert"):
         recipe = Recipe(architecture=architecture, width=16, depth=1, epochs=8, batch_size=8, crop_s=2, auxiliary=0.5)
         model, history = train(found.signals_mv, targets, rows, recipe, rate_hz=100, seed=0)
         assert len(history) == 8

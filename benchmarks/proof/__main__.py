@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--stage", default="choose", choices=list(JUDGED_FOLD), help="judged on fold 8, or on fold 9")
     parser.add_argument("--recipes", nargs="+", required=True, choices=list(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="*", default=[], help="none: compare what is finished")
+    parser.add_argument("--checkpoint", help="output of jobs.pretrain on folds 1 to 7, for recipes that start from one")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--results", help="file for the figures; none: they are printed only")
     options = parser.parse_args()
@@ -41,6 +42,7 @@ def main() -> None:
                 Trial(name=name, recipe=RECIPES[name], label_set=options.label_set, stage=options.stage, seed=seed),
                 recordings,
                 output,
+                options.checkpoint,
             )
     found = compare(recordings, output, options.label_set, options.stage, options.recipes)
     print("\n".join(lines(found)), flush=True)

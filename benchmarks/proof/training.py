@@ -16,14 +16,16 @@ from torch.nn import functional
 from benchmarks.proof.augment import Augmentation
 from benchmarks.proof.recordings import LARGEST_MV, Recordings
 from benchmarks.proof.resnet import ResNet
+from hubert_ecg.models import HubertECG
 from hubert_ecg.models.adapt import parameter_groups
 from hubert_ecg.models.config import model_config
 from hubert_ecg.models.cpu import tune_for_cpu
 from hubert_ecg.models.state_space import StateSpaceEncoder
+from hubert_ecg.storage.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
 
-Architecture = Literal["resnet", "state_space"]
+Architecture = Literal["resnet", "state_space", "hubert", "hubert_pretrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Recipe:
     """All that shapes a training but its recordings and seed. The defaults are the baseline."""
 
     architecture: Architecture = "resnet"
+    """`hubert`: size `tiny`, which wants `scaled` leads; `hubert_pretrained`: from a checkpoint of jobs.pretrain, which
+    must not have seen the folds that are judged."""
     width: int = 128
     """Of the state-space layers."""
     depth: int = 4
@@ -49,6 +53,10 @@ class Recipe:
     """Weight of the auxiliary loss: every SCP statement, sex and age, of the same recordings; 0: none."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
+    @property
+    def pretrained(self) -> bool:
+        return self.architecture == "hubert_pretrained"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Targets:
@@ -63,9 +71,14 @@ class Targets:
 class Classifier(nn.Module):
     """An encoder of 12 leads, and one linear head for the labels and the auxiliary targets."""
 
-    def __init__(self, recipe: Recipe, outputs: int) -> None:
+    def __init__(self, recipe: Recipe, outputs: int, checkpoint: str | None = None) -> None:
+        """`checkpoint`: where a pre-trained encoder lies, for recipes that start from one."""
         super().__init__()
-        self.encoder: ResNet | StateSpace = ResNet() if recipe.architecture == "resnet" else StateSpace(recipe)
+        self.encoder: ResNet | StateSpace | Hubert
+        if recipe.architecture.startswith("hubert"):
+            self.encoder = Hubert(checkpoint if recipe.pretrained else None)
+        else:
+            self.encoder = ResNet() if recipe.architecture == "resnet" else StateSpace(recipe)
         self.dropout = nn.Dropout(recipe.dropout)
         self.head = nn.Linear(self.encoder.features, outputs)
 
@@ -95,6 +108,24 @@ class StateSpace(nn.Module):
         return pooled_BD
 
 
+class Hubert(nn.Module):
+    """The library's HuBERT of size `tiny`, and the mean over its tokens."""
+
+    def __init__(self, checkpoint: str | None) -> None:
+        super().__init__()
+        fresh = checkpoint is None
+        model = HubertECG(model_config("tiny", vocab_sizes=(1,))) if fresh else load_checkpoint(checkpoint)[0]
+        self.model, self.features = model, int(model.config.hidden_size)
+        for name, weights in self.model.named_parameters():
+            # Heads of codebooks and the mask token take no part.
+            weights.requires_grad_(not name.startswith(("final_proj", "label_embedding", "masked_spec_embed")))
+
+    def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
+        """[B, 12, T], scaled -> [B, D]."""
+        pooled_BD: torch.Tensor = self.model.encode(leads_BCT).last_hidden_state.mean(dim=1)
+        return pooled_BD
+
+
 def make_targets(recordings: Recordings, label_set: str, *, auxiliary: bool) -> Targets:
     """The labels of a set, and where asked every SCP statement, sex, and age in steps of ten years."""
     of_set = recordings.label_sets[label_set]
@@ -108,13 +139,20 @@ def make_targets(recordings: Recordings, label_set: str, *, auxiliary: bool) -> 
 
 
 def train(
-    signals: np.ndarray, targets: Targets, rows: np.ndarray, recipe: Recipe, *, rate_hz: int, seed: int
+    signals: np.ndarray,
+    targets: Targets,
+    rows: np.ndarray,
+    recipe: Recipe,
+    *,
+    rate_hz: int,
+    seed: int,
+    checkpoint: str | None = None,
 ) -> tuple[Classifier, list[dict[str, Any]]]:
     """A model trained on some rows of [N, 12, T] signals, and what each epoch cost and lost."""
     torch.manual_seed(seed)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     outputs = targets.main.shape[1] + targets.auxiliary.shape[1]
-    model = Classifier(recipe, outputs)
+    model = Classifier(recipe, outputs, checkpoint)
     steps = len(rows) // recipe.batch_size
     tune_for_cpu(model)
     optimiser = torch.optim.AdamW(parameter_groups(model, weight_decay=recipe.weight_decay), lr=recipe.lr)

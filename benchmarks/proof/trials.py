@@ -16,8 +16,10 @@ import numpy as np
 
 from benchmarks.proof.recordings import Recordings
 from benchmarks.proof.training import Recipe, make_targets, predict, train
+from hubert_ecg.errors import ConfigError
 from hubert_ecg.evaluation.metrics import evaluate_multi_label
 from hubert_ecg.storage.artifact import code_version
+from hubert_ecg.storage.checkpoint import load_info
 
 log = logging.getLogger(__name__)
 
@@ -60,23 +62,27 @@ def split_rows(recordings: Recordings, label_set: str, stage: Stage) -> tuple[np
     return training, judged
 
 
-def run(trial: Trial, recordings: Recordings, output: Path) -> dict[str, Any]:
-    """The trial's results, from its file if it is finished."""
+def run(trial: Trial, recordings: Recordings, output: Path, checkpoint: str | None = None) -> dict[str, Any]:
+    """The trial's results, from its file if it is finished. Raises ConfigError where it lacks a checkpoint."""
     path = trial.path(output)
     settings = json.loads(json.dumps(asdict(trial)))
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text())
         if found["trial"] != settings:
-            raise SystemExit(f"{path}: holds a trial with other settings; rename the recipe or delete the file")
+            raise ConfigError(f"{path}: holds a trial with other settings; rename the recipe or delete the file")
         return found
     start, recipe = time.monotonic(), trial.recipe
+    if recipe.pretrained and checkpoint is None:
+        raise ConfigError(f"--checkpoint: wanted a pre-trained model for {trial.name}, got none")
     training, judged = split_rows(recordings, trial.label_set, trial.stage)
     signals = recordings.scaled() if recipe.scaled else recordings.signals_mv
     targets = make_targets(recordings, trial.label_set, auxiliary=recipe.auxiliary > 0)
     if not recipe.auxiliary:
         training = training[recordings.label_sets[trial.label_set].answered[training]]
     log.info("%s, seed %d: %d train, %d judged", trial.name, trial.seed, len(training), len(judged))
-    model, history = train(signals, targets, training, recipe, rate_hz=recordings.rate_hz, seed=trial.seed)
+    model, history = train(
+        signals, targets, training, recipe, rate_hz=recordings.rate_hz, seed=trial.seed, checkpoint=checkpoint
+    )
     trained_s = time.monotonic() - start
     samples = round(recipe.crop_s * recordings.rate_hz)
     of_set = recordings.label_sets[trial.label_set]
@@ -90,6 +96,7 @@ def run(trial: Trial, recordings: Recordings, output: Path) -> dict[str, Any]:
         "cpu_seconds": round(sum(epoch["cpu_seconds"] for epoch in history), 1),
         "epochs": history,
         "waveforms": recordings.fingerprint,
+        "checkpoint": load_info(checkpoint).fingerprint if recipe.pretrained and checkpoint else None,
         "code": code_version(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
