@@ -91,13 +91,14 @@ class Stem(nn.Module):
         super().__init__()
         ins = (NUM_LEADS, *config.conv_dim)
         shapes = zip(ins, config.conv_dim, config.conv_kernel, config.conv_stride, strict=False)
-        self.conv_layers = nn.ModuleList(
+        convolutions = [
             nn.Conv1d(narrow, wide, kernel, stride, padding=kernel // 2) for narrow, wide, kernel, stride in shapes
-        )
-        for place, convolution in enumerate(self.conv_layers):
+        ]
+        for place, convolution in enumerate(convolutions):
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             with torch.no_grad():
                 convolution.weight.mul_(FIRST_GAIN if place == 0 else 1.0)
+        self.conv_layers = nn.ModuleList(convolutions)
 
     def forward(self, leads_BLS: torch.Tensor) -> torch.Tensor:
         for convolution in self.conv_layers:
