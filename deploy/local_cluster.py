@@ -26,7 +26,7 @@ from typing import Any
 HOST = "127.0.0.1"
 STORE_BYTES = 128 * 1024 * 1024
 """Shared memory of each node: Ray's default would be a third of this machine's for every one of them."""
-START_S, STOP_S = 90.0, 30.0
+START_S, STOP_S = 240.0, 30.0
 STATE = "cluster.json"
 
 
@@ -76,8 +76,10 @@ def start(state: Path, *, nodes: int, cpus_each: int, head_cpus: int | None = No
     processes = [_node(planned, head, cpus_each if head_cpus is None else head_cpus)]
     try:
         _wait_for_server(planned, processes)
-        processes += [_node(planned, [f"--address={planned.address}"], cpus_each) for _ in range(nodes - 1)]
-        _wait_for_nodes(planned, processes, nodes)
+        # One after the other: nodes that start on one machine at once choose their ports at once.
+        for there in range(2, nodes + 1):
+            processes.append(_node(planned, [f"--address={planned.address}"], cpus_each))
+            _wait_for_nodes(planned, processes, there)
     except BaseException:
         _end([(process.pid, _began(process.pid)) for process in processes])
         shutil.rmtree(folder, ignore_errors=True)

@@ -16,6 +16,9 @@ HEADROOM = 2.0
 SHORTEST_S = 1.0
 """`min_duration_s` may not be lower: about one heart beat, and three times as long as the band-pass filter."""
 
+LEAST_RANGE_MV, LARGEST_RANGE_MV = 0.5, 100.0
+"""Of `range_mv`: below it hearts are cut off, above it steps of the stored integers become coarse."""
+
 ADMISSION = ("min_duration_s", "missing_leads")
 """Settings that choose which recordings are taken; those that are taken look the same under any of them."""
 
@@ -34,6 +37,9 @@ class PreprocessConfig:
     """Rate at which each lead is scaled to [-1, 1], Hz."""
     sampling_rate_hz: int = 100
     """Rate of the model's input, Hz: 50, 100 or 500."""
+    range_mv: float = 0.0
+    """Voltage that is scaled to 1, mV, the same for all leads and recordings; what lies beyond is cut off. 0: each lead
+    is scaled by its own extremes, as the published models have it, and its voltage is gone."""
     crop_s: float = 5.0
     """Length of the model's input per lead, seconds."""
     min_duration_s: float = 5.0
@@ -59,6 +65,10 @@ class PreprocessConfig:
         if self.scale_rate_hz <= 2 * self.high_hz:
             raise ConfigError(
                 f"scale_rate_hz: wanted more than twice high_hz = {self.high_hz} Hz, got {self.scale_rate_hz} Hz"
+            )
+        if self.range_mv and not LEAST_RANGE_MV <= self.range_mv <= LARGEST_RANGE_MV:
+            raise ConfigError(
+                f"range_mv: wanted 0, or {LEAST_RANGE_MV:g} to {LARGEST_RANGE_MV:g} mV, got {self.range_mv} mV"
             )
         if self.sampling_rate_hz not in CONV_STEMS:
             raise ConfigError(f"sampling_rate_hz: wanted one of {sorted(CONV_STEMS)} Hz, got {self.sampling_rate_hz}")
@@ -111,14 +121,19 @@ class PreprocessConfig:
 
         `ADMISSION` is left out: a model may be applied to recordings that its training would not have admitted.
         """
-        mine, theirs = self.to_dict(), other.to_dict()
+        mine, theirs = asdict(self), asdict(other)
         return {
             name: (mine[name], theirs[name]) for name in mine if name not in ADMISSION and mine[name] != theirs[name]
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for manifests and checkpoints."""
-        return asdict(self)
+        """Plain JSON values, for manifests and checkpoints.
+
+        Without `range_mv` where leads are scaled by their extremes: that is what tables and checkpoints from before
+        there was a choice say.
+        """
+        values = asdict(self)
+        return values if self.range_mv else {name: value for name, value in values.items() if name != "range_mv"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

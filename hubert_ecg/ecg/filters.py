@@ -49,6 +49,12 @@ def scale_min_max(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return scaled, low + gain, gain
 
 
+def scale_by_range(samples: np.ndarray, range_mv: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every lead in units of `range_mv`, cut off at [-1, 1]; shapes as those of `scale_min_max`, the offsets zero."""
+    scaled = (samples / np.float32(range_mv)).clip(-1, 1)
+    return scaled, np.zeros(len(samples), np.float32), np.full(len(samples), range_mv, np.float32)
+
+
 def decimate(samples: np.ndarray, factor: int) -> np.ndarray:
     """Zero-phase decimation along the last axis. [..., time] -> [..., ceil(time / factor)] float32.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hubert_ecg.ecg.contract import PreprocessConfig
-from hubert_ecg.ecg.filters import bandpass, decimate, decimation_gain, resample, scale_min_max
+from hubert_ecg.ecg.filters import bandpass, decimate, decimation_gain, resample, scale_by_range, scale_min_max
 from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.ecg.recorded import Recorded, recorded_part
 from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording
@@ -102,10 +102,12 @@ def prepare_waveform(recording: Recording, config: PreprocessConfig) -> Waveform
 
 
 def scaled_waveform(recording: Recording, config: PreprocessConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Band-pass at the native rate, resample to the scaling rate, scale each lead to [-1, 1] over the whole record.
+    """Band-pass at the native rate, resample to the scaling rate, scale each lead to [-1, 1] over the whole record, or
+    all alike where the config has a `range_mv`.
 
     Missing samples are filled by linear interpolation first, and held at the ends; what is missing in all leads at the
-    end is cut off. A lead that is flat all through becomes -1 throughout, one that is missing 0.
+    end is cut off. A lead that is flat all through becomes -1 throughout (its voltage, with a `range_mv`), one that is
+    missing 0.
 
     Returns (scaled [12, time] float32 at `scale_rate_hz`, offset [12] mV, gain [12] mV per unit).
 
@@ -252,7 +254,8 @@ def _scale(recorded: Recorded, rate_hz: float, config: PreprocessConfig) -> tupl
     if num_samples != filtered.shape[1] or rate_hz != config.scale_rate_hz:
         filtered = resample(filtered, num_samples)
         filtered[flat] = filtered[flat, :1]
-    scaled, offset_mv, gain_mv = scale_min_max(filtered)
+    by_range = scale_by_range(filtered, config.range_mv) if config.range_mv else None
+    scaled, offset_mv, gain_mv = by_range or scale_min_max(filtered)
     scaled[recorded.until == 0] = 0
     return scaled, offset_mv, gain_mv
 

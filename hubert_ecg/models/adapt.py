@@ -102,6 +102,10 @@ def load_trained_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> 
             parameter.copy_(weights[name])
 
 
+_DYNAMICS = ".kernel."
+"""In the name of a weight: rates and frequencies of a state-space layer, for which 0 is no natural value."""
+
+
 def parameter_groups(module: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Groups for an optimiser: weight decay for matrices and kernels only, and a share `lr_scale` of the rate by depth.
 
@@ -118,7 +122,7 @@ def parameter_groups(module: nn.Module, *, weight_decay: float, layer_decay: flo
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in named:
         steps_down = _steps_down(name, num_layers) if layer_decay < 1 else 0
-        decays = parameter.ndim > 1
+        decays = parameter.ndim > 1 and _DYNAMICS not in name
         group = groups.setdefault(
             (steps_down, not decays),
             {

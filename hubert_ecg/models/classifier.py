@@ -1,4 +1,4 @@
-"""The classifier: the HuBERT-ECG encoder, the mean over tokens, and a linear, MLP or label-embedding head.
+"""The classifier: an encoder, the mean over tokens, and a linear, MLP or label-embedding head.
 
 Weight names are those of the published checkpoints: `hubert_ecg.` before the encoder's, then `classifier.*` or
 `label_embedding.weight`.
@@ -17,6 +17,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.config import Head, HubertECGClassifierConfig, Task, build_config, config_fields
 from hubert_ecg.models.ssl import HubertECGEncoder, cosine
+from hubert_ecg.models.state_space import StateSpaceEncoder
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -33,7 +34,9 @@ class HubertECGClassifier(PreTrainedModel):
 
     def __init__(self, config: HubertECGClassifierConfig) -> None:
         super().__init__(config)
-        self.hubert_ecg = HubertECGEncoder(config)
+        self.hubert_ecg: HubertECGEncoder | StateSpaceEncoder = (
+            StateSpaceEncoder(config) if config.encoder == "state_space" else HubertECGEncoder(config)
+        )
         self.dropout = nn.Dropout(config.final_dropout)
         if config.head == "label_embedding":
             self.label_embedding = nn.Embedding(config.num_labels, config.hidden_size)
@@ -51,7 +54,7 @@ class HubertECGClassifier(PreTrainedModel):
     @classmethod
     def from_encoder(
         cls,
-        encoder: HubertECGEncoder,
+        encoder: HubertECGEncoder | StateSpaceEncoder,
         *,
         label_names: Sequence[str],
         task: Task = "multi_label",

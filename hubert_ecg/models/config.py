@@ -13,7 +13,8 @@ from hubert_ecg.ecg.tokens import CONV_STEMS, TokenGrid
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.registration import register_models
 
-Size = Literal["tiny", "small", "base", "large"]
+Size = Literal["tiny", "small", "base", "large", "state_space"]
+Encoder = Literal["hubert", "state_space"]
 Head = Literal["linear", "mlp", "label_embedding"]
 HeadActivation = Literal["tanh", "relu", "gelu"]
 Task = Literal["multi_label", "multi_class", "regression"]
@@ -63,10 +64,26 @@ SIZES: dict[str, dict[str, Any]] = {
         "classifier_proj_size": 512,
         "layerdrop": 0.0,
     },
+    # Not a HuBERT at all; see models/state_space.py.
+    "state_space": {
+        "encoder": "state_space",
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 1,
+        "layerdrop": 0.0,
+        "final_dropout": 0.1,
+    },
 }
 """Size -> what sets it apart from HubertConfig's defaults."""
 
-STEM_CHANNELS = {"tiny": (32, 32, 32, 32, 64, 128, 128)}
+STATE_SPACE_STEMS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    50: ((5, 5, 5), (1, 1, 2)),
+    100: ((7, 5, 5), (2, 1, 2)),
+    500: ((35, 5, 5), (10, 1, 2)),
+}
+"""Sampling rate in Hz -> (kernel widths, strides) of the convolutions before state-space layers, to a step of 40 ms."""
+
+STEM_CHANNELS = {"tiny": (32, 32, 32, 32, 64, 128, 128), "state_space": (64, 64, 128)}
 """Channels of the stem's convolutions, where they are not 512. A stem of n convolutions takes the last n."""
 
 
@@ -76,6 +93,11 @@ class HubertECGConfig(HubertConfig):
 
     model_type = "hubert_ecg"
 
+    encoder: Encoder = "hubert"
+    """`hubert`: the transformer of the published models, over the leads one after the other. `state_space`: over the
+    leads side by side, for classifiers only."""
+    state_size: int = 8
+    """States per channel and direction of a state-space layer."""
     mask_time_prob: float | int = 0.33
     """Share of tokens that pre-training masks."""
     mask_time_length: int = 1
@@ -137,7 +159,8 @@ def model_config(
         raise ConfigError(f"model size: wanted one of {', '.join(SIZES)}, got {size!r}")
     if sampling_rate_hz not in CONV_STEMS:
         raise ConfigError(f"model sampling rate: wanted one of {sorted(CONV_STEMS)} Hz, got {sampling_rate_hz}")
-    kernels, strides = CONV_STEMS[sampling_rate_hz]
+    stems = STATE_SPACE_STEMS if size == "state_space" else CONV_STEMS
+    kernels, strides = stems[sampling_rate_hz]
     fields = SIZES[size] | {
         "conv_dim": list(STEM_CHANNELS.get(size, (512,) * 7)[-len(kernels) :]),
         "conv_kernel": list(kernels),

@@ -141,10 +141,12 @@ def _new_model(size: str) -> dict[str, Any]:
 
     from hubert_ecg.models import HubertECG, model_config
     from hubert_ecg.models.flops import forward_flops
+    from hubert_ecg.models.state_space import StateSpaceEncoder
 
     config = model_config(size, 100, vocab_sizes=(100,))  # type: ignore[arg-type]
     with torch.device("meta"):
-        weights = sum(weight.numel() for weight in HubertECG(config).parameters())
+        model = StateSpaceEncoder(config) if config.encoder == "state_space" else HubertECG(config)
+    weights = sum(weight.numel() for weight in model.parameters())
     return {"flops": forward_flops(config, SAMPLES_PER_CROP), "dim": config.hidden_size, "bytes": 4 * weights}
 
 

@@ -16,6 +16,7 @@ from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
 from hubert_ecg.models.adapt import LoraConfig, add_lora, load_trained_weights, merge_lora, trained_weights
 from hubert_ecg.models.config import HeadActivation
 from hubert_ecg.models.dropouts import ClassifierDropoutConfig
+from hubert_ecg.models.state_space import StateSpaceEncoder
 from hubert_ecg.pipeline.fit_facts import (
     TargetMetric,
     carried_labels,
@@ -83,8 +84,9 @@ class FinetuneConfig:
     resume: str | None = None
     """A finished output of this very training, to go on with after its last step: give its settings, and more --steps
     or --epochs. The learning rate goes on where the longer schedule has it."""
-    size: Literal["tiny", "small", "base", "large"] = "tiny"
-    """Model size when there is no checkpoint."""
+    size: Literal["tiny", "small", "base", "large", "state_space"] = "tiny"
+    """Model size when there is no checkpoint; `state_space` is another encoder, which only trains from random weights,
+    and is best given waveforms that have kept their voltage (jobs.prepare --range_mv)."""
     head: Literal["linear", "mlp", "label_embedding"] = "linear"
     """Classification head on the mean over tokens."""
     head_hidden_size: int = 0
@@ -177,6 +179,11 @@ class FinetuneConfig:
             )
 
     def _check_what_trains(self) -> None:
+        if self.size == "state_space" and self.compute.gradient_checkpointing:
+            raise ConfigError(
+                "--compute.gradient_checkpointing: wanted a size of HuBERT's, a state_space encoder keeps little; "
+                "leave it out"
+            )
         counts = (self.freeze_steps, self.conv_freeze_steps, self.train_blocks or 0)
         if min(counts) < 0:
             raise ConfigError(
@@ -306,7 +313,8 @@ class FinetuneJob(TrainingJob):
         if config.checkpoint is not None:
             encoder, _ = load_checkpoint(config.checkpoint, expect="ssl")
         else:
-            encoder = HubertECG(model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,)))
+            of_size = model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,))
+            encoder = StateSpaceEncoder(of_size) if of_size.encoder == "state_space" else HubertECG(of_size)
         return HubertECGClassifier.from_encoder(
             encoder,
             label_names=self.targets.labels,

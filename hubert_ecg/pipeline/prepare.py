@@ -39,12 +39,17 @@ class PrepareConfig(RawInput):
     """`ours`: each lead decimated to the model's rate, then cropped. `original`: as the published weights want it."""
     sampling_rate_hz: Literal[50, 100, 500] = 100
     """Rate that the model will see, Hz."""
+    range_mv: float = PreprocessConfig.range_mv
+    """Voltage that is scaled to 1, mV, 5 say, the same for all leads and recordings; what lies beyond is cut off.
+    0: each lead is scaled by its own extremes, as the published weights want it."""
+    crop_s: float = PreprocessConfig.crop_s
+    """Length of the model's input, s; 5 is that of the published weights."""
     missing_leads: Literal["refuse", "zero"] = PreprocessConfig.missing_leads
     """Recordings that lack leads which cannot be derived: set aside, or given zeros that the model does not see."""
     attention_mask: Literal["padding", "beats"] = PreprocessConfig.attention_mask
     """What the model attends to: all that was recorded, or only beats (P to T, found by NeuroKit2; slow)."""
     min_duration_s: float = PreprocessConfig.min_duration_s
-    """Shorter recordings are set aside, s; what is shorter than a crop of 5 s is padded, and the padding masked."""
+    """Shorter recordings are set aside, s; what is shorter than a crop is padded, and the padding masked."""
     findings: FindingPolicy = "warn"
     """Findings on signal quality: `keep` them in the table, also `warn` of them in log and report, or `set_aside`
     recordings with a severe one."""
@@ -61,6 +66,8 @@ class PrepareConfig(RawInput):
         return PreprocessConfig(
             contract=self.contract,
             sampling_rate_hz=self.sampling_rate_hz,
+            range_mv=self.range_mv,
+            crop_s=self.crop_s,
             missing_leads=self.missing_leads,
             attention_mask=self.attention_mask,
             min_duration_s=self.min_duration_s,

@@ -87,6 +87,11 @@ def job_fields(
 
     `seen`: the rows of an epoch, where some training rows come up more often than once; `shuffled_among`: the reader's.
     """
+    if config.augment.rotation_deg and not inputs.preprocess.range_mv:
+        raise ConfigError(
+            f"--augment.rotation_deg: wanted waveforms that have kept their voltage, got {inputs.waveforms.directory}, "
+            f"whose leads are scaled one by one; run jobs.prepare with --range_mv, or leave it out"
+        )
     reader = ExampleReader(waveforms=inputs.waveforms, preprocess=inputs.preprocess, targets=targets, seed=config.seed)
     training_reader = replace(
         reader,

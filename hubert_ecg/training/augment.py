@@ -1,4 +1,4 @@
-"""Random changes of training examples: mixup, gain, noise, and leads that are taken away.
+"""Random changes of training examples: mixup, turned hearts, gain, noise, and leads that are taken away.
 
 All randomness comes from a generator that the caller has seeded for the example, so that the same example comes out
 in any process, after any interruption. Shapes: L leads, S samples of a lead.
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hubert_ecg.ecg.dipole import turning_matrices
 from hubert_ecg.errors import ConfigError
 
 NUM_LEADS = 12
@@ -18,6 +19,9 @@ NUM_LEADS = 12
 class AugmentConfig:
     """Random changes of training recordings; validation sees them as they are. In the order of the fields."""
 
+    rotation_deg: float = 0.0
+    """Standard deviation of the angle by which the heart's dipole is turned about a random axis; a recording that lacks
+    anything stays as it is. Wants waveforms whose leads have kept their voltage (jobs.prepare --range_mv). 0: none."""
     gain: float = 0.0
     """Every lead is multiplied by a factor of its own, drawn from 1 - gain to 1 + gain; 0: none."""
     noise: float = 0.0
@@ -30,12 +34,14 @@ class AugmentConfig:
         for name in ("gain", "lead_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"--augment.{name}: wanted a number in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.rotation_deg <= 90:
+            raise ConfigError(f"--augment.rotation_deg: wanted an angle from 0 to 90, got {self.rotation_deg}")
         if self.noise < 0:
             raise ConfigError(f"--augment.noise: wanted a standard deviation of at least 0, got {self.noise}")
 
     @property
     def changes_anything(self) -> bool:
-        return bool(self.gain or self.noise or self.lead_dropout)
+        return bool(self.rotation_deg or self.gain or self.noise or self.lead_dropout)
 
     def apply(
         self,
@@ -50,6 +56,10 @@ class AugmentConfig:
         """
         samples_LS = samples.reshape(NUM_LEADS, -1).copy()
         mask_LS = None if mask is None else mask.reshape(NUM_LEADS, -1)
+        if self.rotation_deg and mask_LS is None:
+            axis, angle_deg = rng.standard_normal(3), self.rotation_deg * rng.standard_normal()
+            rotation_rad = np.deg2rad(angle_deg) * axis / np.linalg.norm(axis)
+            samples_LS = turning_matrices(rotation_rad[None])[0] @ samples_LS
         if self.gain:
             samples_LS *= rng.uniform(1 - self.gain, 1 + self.gain, (NUM_LEADS, 1)).astype(np.float32)
         if self.noise:

@@ -287,3 +287,35 @@ def test_unknown_settings_are_refused() -> None:
 def test_impossible_settings_are_refused(settings_: dict) -> None:
     with pytest.raises(ConfigError):
         PreprocessConfig(**settings_)
+
+
+@pytest.mark.parametrize("rate_hz", [100, 500])
+def test_a_range_keeps_the_voltage_of_leads(rate_hz: float) -> None:
+    config = replace(OURS, range_mv=5.0)
+    samples = _ecg_like(rate_hz=rate_hz)
+    waveform = prepare_waveform(_recording(samples, rate_hz), config)
+    scaled = waveform.counts / config.counts_per_unit
+    by_extremes = prepare_waveform(_recording(samples, rate_hz), OURS).millivolts(OURS)
+    np.testing.assert_allclose(scaled * 5.0, by_extremes, rtol=0.015, atol=0.01)  # the ripple of decimation
+    np.testing.assert_allclose(waveform.millivolts(config), by_extremes, atol=2e-3)
+
+
+def test_beyond_a_range_is_cut_off() -> None:
+    samples = _ecg_like()
+    samples[2, 2000:2200] += 30.0
+    counts = prepare_waveform(_recording(samples), replace(OURS, range_mv=5.0)).counts
+    assert counts[2].max() > 16384  # the ripple of decimation at the edge, which has its headroom
+    assert counts[2].max() < 1.3 * 16384
+
+
+def test_a_contract_from_before_there_were_ranges_says_the_same() -> None:
+    assert "range_mv" not in OURS.to_dict()
+    assert PreprocessConfig.from_dict(OURS.to_dict()) == OURS
+    other = replace(OURS, range_mv=5.0)
+    assert PreprocessConfig.from_dict(other.to_dict()) == other
+    assert OURS.differences(other) == {"range_mv": (0.0, 5.0)}
+
+
+def test_an_impossible_range_is_refused() -> None:
+    with pytest.raises(ConfigError, match="range_mv"):
+        PreprocessConfig(range_mv=0.001)

@@ -99,6 +99,23 @@ def test_a_low_rank_adaptation_is_saved_merged_and_goes_on(
     assert [p.shape for p in again.parameters() if p.requires_grad] == trainable
 
 
+def test_a_state_space_encoder_trains_is_saved_and_goes_on(waveforms: Manifest, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    job = job_of(waveforms, size="state_space")
+    module = job.make_module(None)
+    assert module.model.config.encoder == "state_space"
+    optimiser = make_optimiser(module, OptimiserConfig(lr=1e-3))
+    losses = []
+    for number in range(8):
+        losses.append(float(job.step_loss(module, batch(), number).total.detach()))
+        step(job, module, optimiser, number)
+    assert losses[-1] < losses[0]
+    job.save(module.eval(), tmp_path, TrainerState(step=8, history=[{"step": 8}]))
+    again = job.make_module(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(again.model(batch().inputs).logits, module.model(batch().inputs).logits)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -13,10 +13,11 @@ from hubert_ecg.ecg.simulate import simulate_condition
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.evaluation.abstention import Abstention
 from hubert_ecg.evaluation.calibration import Calibration
-from hubert_ecg.models import HubertECGClassifier
+from hubert_ecg.models import HubertECGClassifier, model_config
+from hubert_ecg.models.state_space import StateSpaceEncoder
 from hubert_ecg.predictor import CropConfig, Predictor
 from hubert_ecg.predictor.embedding import FINAL, Embedder
-from tests.predictor.classifiers import classifier, info_of, waveforms
+from tests.predictor.classifiers import LABELS, classifier, info_of, waveforms
 
 PREPROCESS = PreprocessConfig()
 ECGS = waveforms(5)
@@ -135,6 +136,21 @@ def test_a_recording_is_predicted_as_its_prepared_waveform_is(predictor: Predict
     assert prediction.probabilities == tuple(outputs.probabilities[0].tolist())
     assert prediction.raw == tuple(outputs.raw[0].tolist())
     assert prediction.spread == tuple(outputs.spread[0].tolist())
+
+
+def test_a_state_space_classifier_reads_crops_of_any_length_in_millivolts() -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "conv_dim": [8, 8, 16], "num_hidden_layers": 1}
+    encoder = StateSpaceEncoder(model_config("state_space", **shape))
+    model = HubertECGClassifier.from_encoder(encoder, label_names=LABELS)
+    contract = PreprocessConfig(range_mv=5.0, crop_s=2.5, min_duration_s=2.5)
+    found = Predictor(model, info_of(preprocess=contract), crops=CropConfig(num_crops=7))
+    recording = simulate_condition(["AFIB"], seed=3)[0]
+    prediction = found.predict(recording)
+    counts = prepare_waveform(recording, contract).counts
+    crops = torch.tensor(counts / 16384, dtype=torch.float32).unfold(1, 250, 125).permute(1, 0, 2)
+    wanted = model(crops).logits.sigmoid().mean(dim=0)
+    np.testing.assert_allclose(prediction.probabilities, wanted.numpy(), atol=1e-5)
 
 
 def test_the_quality_of_a_recording_is_looked_at(predictor: Predictor) -> None:

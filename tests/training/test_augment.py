@@ -52,6 +52,22 @@ def read(of: ExampleReader, rows: np.ndarray = POSITIONS) -> tuple[np.ndarray, n
     return inputs.reshape(shape), masks.reshape(shape), tables.stack_rows(table["target"])
 
 
+def test_a_turned_heart_is_still_one_heart() -> None:
+    """Complete recordings turn, and leads that obey Einthoven's law go on doing so; what lacks a lead stays."""
+    config = AugmentConfig(rotation_deg=20)
+    leads = np.random.default_rng(0).standard_normal((12, 50)).astype(np.float32)
+    leads[2] = leads[1] - leads[0]
+    turned, none = config.apply(leads.reshape(-1), None, np.random.default_rng(1), lambda _: True)
+    turned = turned.reshape(12, 50)
+    assert none is None
+    assert np.abs(turned - leads).max() > 0.1
+    np.testing.assert_allclose(turned[2], turned[1] - turned[0], atol=1e-4)
+    mask = np.ones((12, 50), bool)
+    mask[4] = False
+    kept, _ = config.apply(leads.reshape(-1), mask.reshape(-1), np.random.default_rng(1), lambda _: True)
+    np.testing.assert_array_equal(kept.reshape(12, 50), leads)
+
+
 def test_a_gain_is_one_factor_per_lead(waveforms: Manifest) -> None:
     plain, masks, _ = read(reader(waveforms, None))
     found, same_masks, _ = read(reader(waveforms, AugmentConfig(gain=0.3)))

@@ -1,0 +1,107 @@
+"""The recordings of a prepared table in memory, in millivolts, with what is known of them.
+
+Shapes: N recordings, T samples of a lead, L labels.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+
+from hubert_ecg.pipeline.prepare import label_sets_of
+from hubert_ecg.storage import files, tables
+from hubert_ecg.storage.artifact import Manifest, open_artifact
+from hubert_ecg.training.targets import is_answered
+
+LARGEST_MV = 5.0
+"""Beyond it there are artefacts of up to 10 mV, and no heart."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelColumn:
+    """The answers to one label set."""
+
+    labels: tuple[str, ...]
+    targets: np.ndarray
+    """[N, L] bool."""
+    answered: np.ndarray
+    """[N] bool; a recording without an answer neither trains nor judges this set."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recordings:
+    """All recordings of a table, row by row."""
+
+    signals_mv: np.ndarray
+    """[N, 12, T] float32, band-passed, at most `LARGEST_MV` to each side."""
+    record_ids: np.ndarray
+    patient_ids: np.ndarray
+    folds: np.ndarray
+    """[N] official fold."""
+    natural: np.ndarray
+    """[N] bool: drawn at random; the others were added for their diagnosis."""
+    ages_years: np.ndarray
+    """[N] float32, NaN where unknown."""
+    female: np.ndarray
+    """[N] float32, 0 or 1, NaN where unknown."""
+    label_sets: dict[str, LabelColumn]
+    rate_hz: int
+    fingerprint: str
+    """Of the table."""
+
+    @classmethod
+    def read(cls, waveforms: str) -> Self:
+        """The output of jobs.prepare with `--source ptbxl`. Raises ArtifactError for anything else."""
+        manifest = open_artifact(waveforms, verb="prepare")
+        parts = [_read_part(manifest, part) for part in range(manifest.parts)]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        kept = {field.name for field in fields(cls)} & set(columns)
+        return cls(
+            **{name: columns[name] for name in kept},
+            label_sets={
+                name: _label_column(found.labels, columns[tables.LABEL_PREFIX + name], found.none_is_negative)
+                for name, found in label_sets_of(manifest).items()
+            },
+            rate_hz=int(manifest.config["preprocess"]["sampling_rate_hz"]),
+            fingerprint=manifest.fingerprint,
+        )
+
+    def scaled(self) -> np.ndarray:
+        """[N, 12, T] float32: each lead scaled to -1 to 1 over the whole record, as the model's contract has it."""
+        low, high = self.signals_mv.min(axis=2, keepdims=True), self.signals_mv.max(axis=2, keepdims=True)
+        scaled: np.ndarray = 2 * (self.signals_mv - low) / np.maximum(high - low, 1e-6) - 1
+        return scaled
+
+
+def _read_part(manifest: Manifest, part: int) -> dict[str, np.ndarray]:
+    table = files.read_table(manifest.part(part))
+    counts = np.stack([row.reshape(12, -1) for row in tables.list_rows(table["counts"])])
+    offset, gain = (tables.stack_rows(table[name])[:, :, None] for name in ("offset_mv", "gain_mv"))
+    signals_mv = offset + gain * (counts / np.float32(manifest.config["preprocess"]["counts_per_unit"]))
+    sexes = table["sex"].to_pylist()
+    labels = [name for name in table.column_names if name.startswith(tables.LABEL_PREFIX)]
+    return {
+        "signals_mv": signals_mv.clip(-LARGEST_MV, LARGEST_MV).astype(np.float32),
+        "record_ids": np.array(table["record_id"].to_pylist(), object),
+        "patient_ids": np.array(table["patient_id"].to_pylist(), object),
+        "folds": table["fold"].to_numpy(),
+        "natural": np.array(["natural" in (tags or ()) for tags in table["tags"].to_pylist()], bool),
+        "ages_years": np.array([np.nan if a is None else a for a in table["age_years"].to_pylist()], np.float32),
+        "female": np.array([np.nan if s is None else s == "female" for s in sexes], np.float32),
+        **{name: _objects(table[name].to_pylist()) for name in labels},
+    }
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
+
+
+def _label_column(labels: tuple[str, ...], answers: np.ndarray, none_is_negative: bool) -> LabelColumn:
+    places = {label: place for place, label in enumerate(labels)}
+    targets = np.zeros((len(answers), len(labels)), bool)
+    for row, answer in enumerate(answers):
+        targets[row, [places[label] for label in answer or ()]] = True
+    answered = np.array([none_is_negative or is_answered(answer) for answer in answers], bool)
+    return LabelColumn(labels=labels, targets=targets, answered=answered)

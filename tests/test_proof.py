@@ -1,0 +1,88 @@
+"""The proof: targets are mixed as recordings are, folds stay apart, targets say no more than is known."""
+
+import numpy as np
+import torch
+
+from benchmarks.proof.augment import Augmentation
+from benchmarks.proof.recordings import LabelColumn, Recordings
+from benchmarks.proof.training import Classifier, Recipe, Targets, make_targets, predict, train
+from benchmarks.proof.trials import split_rows
+
+
+def recordings(count: int = 40) -> Recordings:
+    """The first label is a large wave in lead V1; every tenth recording has no answer."""
+    rng = np.random.default_rng(0)
+    positive = rng.random(count) < 0.5
+    signals_mv = 0.05 * rng.standard_normal((count, 12, 300)).astype(np.float32)
+    signals_mv[positive, 6] += np.sin(np.arange(300) / 5).astype(np.float32)
+    targets = np.stack([positive, ~positive], axis=1)
+    answered = np.arange(count) % 10 > 0
+    of_set = LabelColumn(labels=("WAVE", "NORM"), targets=targets, answered=answered)
+    return Recordings(
+        signals_mv=signals_mv,
+        record_ids=np.arange(count).astype(str).astype(object),
+        patient_ids=np.arange(count).astype(str).astype(object),
+        folds=np.arange(count) % 9 + 1,
+        natural=np.arange(count) % 4 > 0,
+        ages_years=np.where(np.arange(count) % 2, 57.0, np.nan).astype(np.float32),
+        female=np.zeros(count, np.float32),
+        label_sets={"superclass": of_set, "all": of_set, "conditions": of_set},
+        rate_hz=100,
+        fingerprint="0" * 16,
+    )
+
+
+def test_a_mixture_is_mostly_the_first_and_its_targets_alike() -> None:
+    leads = torch.arange(6.0).view(6, 1, 1).expand(6, 12, 4)
+    targets = torch.eye(6)
+    mixed, shares = Augmentation(mixup=0.3).apply(leads, targets, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))
+    assert (shares.diagonal() >= 0.5).all()
+    torch.testing.assert_close(mixed[:, 0, 0], shares @ torch.arange(6.0))
+
+
+def test_folds_that_judge_do_not_train() -> None:
+    found = recordings()
+    training, judged = split_rows(found, "superclass", "choose")
+    assert found.folds[training].max() == 7
+    assert set(found.folds[judged]) == {8}
+    assert found.natural[training].all()
+    assert found.label_sets["superclass"].answered[judged].all()
+    training, judged = split_rows(found, "conditions", "judge")
+    assert found.folds[training].max() == 8
+    assert set(found.folds[judged]) == {9}
+    assert not found.natural[training].all()
+
+
+def test_unknown_targets_are_not_known() -> None:
+    targets = make_targets(recordings(), "superclass", auxiliary=True)
+    assert np.isnan(targets.main[0]).all()
+    assert not np.isnan(targets.main[1]).any()
+    assert np.isnan(targets.auxiliary[0, -7:]).all()
+    assert targets.auxiliary[1, -7:].tolist() == [1, 1, 1, 1, 0, 0, 0]
+
+
+def test_all_architectures_learn_a_wave() -> None:
+    found = recordings()
+    targets = make_targets(found, "superclass", auxiliary=True)
+    rows, answered = np.arange(40), found.label_sets["superclass"].answered
+    for architecture in ("resnet", "state_space", "hubert"):
+        recipe = Recipe(architecture=architecture, width=16, depth=1, epochs=8, batch_size=8, crop_s=2, auxiliary=0.5)
+        model, history = train(found.signals_mv, targets, rows, recipe, rate_hz=100, seed=0)
+        assert len(history) == 8
+        probabilities = predict(model, found.signals_mv, rows[answered], samples=200, labels=2)
+        assert ((probabilities > 0.5) == found.label_sets["superclass"].targets[answered]).mean() > 0.9
+
+
+def test_a_recording_is_judged_by_all_of_its_crops() -> None:
+    """A wave in the last second reaches the mean through the one crop that sees it."""
+    signals = np.zeros((1, 12, 1000), np.float32)
+    model = Classifier(Recipe(), 1)
+    before = predict(model, signals, np.array([0]), samples=250, labels=1)
+    signals[0, :, 950:] = 1.0
+    assert not np.allclose(before, predict(model, signals, np.array([0]), samples=250, labels=1))
+
+
+def test_targets_without_auxiliaries_are_the_labels_alone() -> None:
+    targets: Targets = make_targets(recordings(), "superclass", auxiliary=False)
+    assert targets.auxiliary.shape == (40, 0)
