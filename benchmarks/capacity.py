@@ -116,7 +116,7 @@ def stages(site: Site) -> list[Stage]:
     return [
         Stage(
             name="prepare",
-            command="prepare --source files --input s3://ARCHIVE --salt env:ID_SALT --output s3://RUNS/W",
+            command="prepare --source files --input s3://ARCHIVE --files.labels s3://LABELS.csv --output s3://RUNS/W",
             on_gpus=False,
             # Waiting for the store takes a worker, but no core.
             hours=max(

@@ -26,7 +26,7 @@ NO_SETTINGS = ("recipe", "inspect", "demo")
 """Jobs that read their arguments in a way of their own; they are checked on the cluster."""
 SECONDS_TO_SAVE = "300"
 """From `ray job stop` to SIGKILL of a job that has not ended by itself; Ray's own 3 s are too few for a checkpoint."""
-SECRET = re.compile("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", re.IGNORECASE)
+SECRET = re.compile("KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL|SALT", re.IGNORECASE)
 
 
 def submit(arguments: list[str]) -> int:

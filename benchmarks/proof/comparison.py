@@ -1,14 +1,15 @@
 """Finished trials side by side: means and spreads over seeds, and each recipe's gain over the baseline."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.proof.recordings import Recordings
-from benchmarks.proof.trials import SUBSETS, Stage, judged_labels
+from benchmarks.proof.trials import JUDGED_FOLD, SUBSETS, Stage, judged_labels
+from benchmarks.report import Row
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
 
 BASELINE = "resnet"
@@ -34,19 +35,31 @@ def compare(
     }
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The tables, as text."""
-    rows = []
+def rows(label_set: str, stage: Stage, found: dict[str, Any]) -> Iterator[Row]:
+    """Each recipe's mean over seeds, and its gain over the baseline."""
     for subset, of_recipes in found.items():
-        rows.append(
-            f"{subset + ' recordings':<36} {'macro AUROC':<18} {'seeds':<6} gain over {BASELINE} (95 % interval)"
-        )
-        for name, figures in of_recipes.items():
-            gain = figures.get("gain")
-            told = "" if gain is None else f"{gain['difference']:+.4f} ({gain['lower']:+.4f} to {gain['upper']:+.4f})"
-            spread = f"{figures['mean']:.4f}" + (f" +- {figures['sd']:.4f}" if figures["sd"] is not None else "")
-            rows.append(f"{name:<36} {spread:<18} {len(figures['per_seed']):<6} {told}")
-    return rows
+        for recipe, figures in of_recipes.items():
+            name = f"{label_set}, fold {JUDGED_FOLD[stage]}, {subset} recordings, {recipe}"
+            spread = {} if figures["sd"] is None else {"standard deviation over seeds": figures["sd"]}
+            counts = {"seeds": len(figures["per_seed"]), "recordings": figures["recordings"]}
+            yield Row(
+                name=name,
+                ours=(figures["mean"],),
+                unit="macro AUROC",
+                more_is_better=True,
+                facts=spread | counts | {"weights": figures["parameters"], "training s": max(figures["train_seconds"])},
+            )
+            if "gain" in figures:
+                gain = figures["gain"]
+                yield Row(
+                    name=f"{name}, gain",
+                    ours=(gain["difference"],),
+                    unit="macro AUROC",
+                    against=BASELINE,
+                    more_is_better=True,
+                    interval=(gain["lower"], gain["upper"]),
+                    facts=counts,
+                )
 
 
 def _finished(folder: Path, name: str) -> dict[int, dict[str, Any]]:
@@ -77,6 +90,8 @@ def _figures(
         "train_seconds": [trial["train_seconds"] for trial in trials.values()],
         "cpu_seconds": [trial["cpu_seconds"] for trial in trials.values()],
         "parameters": first["parameters"],
+        "auroc": {seed: trial["scores"][subset]["auroc"] for seed, trial in trials.items()},
+        "code": {seed: trial["code"] for seed, trial in trials.items()},
     }
     if baseline and first["trial"]["name"] != BASELINE:
         figures["gain"] = _gain(recordings, label_set, trials, baseline, subset)

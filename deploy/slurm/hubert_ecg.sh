@@ -11,6 +11,8 @@
 #SBATCH --ntasks-per-node=1
 # Whole nodes: Ray takes all cores that it finds, and ends what it started when it stops.
 #SBATCH --exclusive
+# All of their memory too, which --exclusive does not give.
+#SBATCH --mem=0
 #SBATCH --time=24:00:00
 # Five minutes before the time is up this script is told, asks the command to save, and puts the job into the queue again.
 #SBATCH --signal=B:TERM@300
@@ -42,7 +44,8 @@ asked=false
 ask_to_save() {
     asked=true
     # The command runs on the first node, as this script does. Ray itself must live on until it has saved.
-    [ -e "$run.pid" ] && kill -TERM "$(cat "$run.pid")"
+    # Where there is no command yet, there is nothing to save either.
+    [ ! -e "$run.pid" ] || kill -TERM "$(cat "$run.pid")" || true
 }
 trap ask_to_save TERM
 

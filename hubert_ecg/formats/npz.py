@@ -42,7 +42,9 @@ def open_npz(path: str, options: ReadOptions) -> ArrayFile:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            samples = _read_member(archive, _samples_member(members, path), path, _allowance(path))
+            samples = _read_member(
+                archive, _samples_member(members, path), path, min(_allowance(path), options.max_bytes)
+            )
             options = _noted_options(archive, members, path, options)
     except RecordingError:
         raise

@@ -25,7 +25,7 @@ from tests.job_commands import ROOT
 from tests.object_store import store_environment
 from tests.storage.weak_store import WeakStore, weak_store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 CPUS_EACH = 2
 WORK = re.compile(r"ray::(?!IDLE|SPILL|RESTORE|DashboardAgent|RuntimeEnvAgent)")

@@ -35,7 +35,7 @@ def test_a_secret_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.delenv("NOT_SET_HERE", raising=False)
     assert passed_on(["AWS_REGION"]) == {"AWS_REGION": "eu-west-1"}
-    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "RAY_AUTH_TOKEN", "db_password"):
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "RAY_AUTH_TOKEN", "db_password", "ID_SALT"):
         with pytest.raises(ConfigError, match="secret") as caught:
             passed_on([name])
         assert "hunter2" not in str(caught.value)
