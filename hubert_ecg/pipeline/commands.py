@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 
 from hubert_ecg.errors import StoppedError
-from hubert_ecg.pipeline.user_errors import user_error
+from hubert_ecg.pipeline.user_errors import told, user_error
 
 EXIT_DONE, EXIT_BUG, EXIT_USER = 0, 1, 2
 EXIT_STOPPED = 143
@@ -22,10 +22,11 @@ def guarded(work: Callable[[], None]) -> int:
         cause = user_error(error)
         if cause is None:
             raise
+        message = " ".join(str(told(cause)["message"]).split())
         if isinstance(cause, StoppedError):
-            print(f"stopped: {' '.join(str(cause).split())}", file=sys.stderr)
+            print(f"stopped: {message}", file=sys.stderr)
             return EXIT_STOPPED
-        print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the finished shards or the last checkpoint", file=sys.stderr)

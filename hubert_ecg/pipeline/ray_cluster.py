@@ -53,12 +53,16 @@ def start_ray(*, num_cpus: int | None = None) -> None:
 
 
 def quiet_ray_data() -> Any:
-    """The Ray Data context of this process, with its bars and announcements off; ours carry counts and rates."""
+    """The Ray Data context of this process, with its bars and announcements off; ours carry counts and rates.
+
+    What a task raises comes back as it is: Ray Data would raise an error of its own, whose cause is lost on the way.
+    """
     from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     return context

@@ -1,5 +1,6 @@
 """Run one function over the unfinished shards of a stage with Ray Data, with progress, and survive being killed."""
 
+import json
 import logging
 import time
 import uuid
@@ -7,7 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from hubert_ecg.errors import HubertEcgError
 from hubert_ecg.pipeline.ray_cluster import available, start_ray
+from hubert_ecg.pipeline.user_errors import made, told
 from hubert_ecg.storage.artifact import StageOutput
 
 log = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ def run_shards(
     imported: for a stage of seconds, importing would otherwise be most of the time. Many are done by actors, which are
     handed their next shards before they are done with one. `holds_model` says that the work is a model's: then it is
     done by actors with a GPU each where the cluster has GPUs. `workers` is how many work at once; 0 takes all CPUs, or
-    all GPUs for actors on them.
+    all GPUs for actors on them. The first error of this project that a task raises ends the stage, and is raised here.
     """
     finished = output.finished_parts()
     pending = [task for task in tasks if task["part"] not in finished]
@@ -81,15 +84,27 @@ def run_shards(
 
 
 class _Worker:
-    """The work of a stage in one process; tells the driver how long each shard took."""
+    """The work of a stage in one process; tells the driver how long each shard took, or which error ended it.
+
+    An error that the user can fix is an answer like others: raised, it would come out of Ray Data as another one.
+    """
 
     def __init__(self, work: Work, arguments: dict[str, Any]) -> None:
-        self.work = work(**arguments) if isinstance(work, type) else partial(work, **arguments)
+        self.work, self.arguments = work, arguments
+        self.built: Callable[..., dict[str, Any]] | None = None
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
-        start = time.monotonic()
-        receipt = self.work(task)
-        return {"part": receipt["part"], "rows": receipt["rows"], "seconds": time.monotonic() - start}
+        start, receipt, error = time.monotonic(), {"part": task["part"], "rows": 0}, ""
+        try:
+            self.built = self.built or self._build()
+            receipt = self.built(task)
+        except HubertEcgError as raised:
+            error = json.dumps(told(raised))
+        seconds = time.monotonic() - start
+        return {"part": receipt["part"], "rows": receipt["rows"], "seconds": seconds, "error": error}
+
+    def _build(self) -> Callable[..., dict[str, Any]]:
+        return self.work(**self.arguments) if isinstance(self.work, type) else partial(self.work, **self.arguments)
 
 
 _kept: tuple[str, Any] = ("", None)
@@ -110,6 +125,8 @@ def _with_progress(verb: str, receipts: Iterator[dict[str, Any]], total: int) ->
     start = last = time.monotonic()
     ecgs = 0
     for done, receipt in enumerate(receipts, start=1):
+        if receipt["error"]:
+            raise made(json.loads(receipt["error"]))
         ecgs += receipt["rows"]
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES or done == total:

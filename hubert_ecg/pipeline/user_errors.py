@@ -1,5 +1,7 @@
 """Errors that the user can fix, across processes: found behind what Ray raises, and left in a file by a worker."""
 
+from typing import Any
+
 from hubert_ecg import errors
 from hubert_ecg.errors import HubertEcgError, RecordingError
 from hubert_ecg.storage import files
@@ -20,19 +22,28 @@ def user_error(error: BaseException) -> HubertEcgError | None:
     return None
 
 
+def told(error: HubertEcgError) -> dict[str, str | None]:
+    """An error as JSON values, from which `made` makes it again."""
+    reason = error.reason if isinstance(error, RecordingError) else None
+    # Below the message of an error that passes through it, Ray Data puts what it would advise.
+    message = str(error).split("\nFailed to apply")[0]
+    return {"kind": type(error).__name__, "message": message, "reason": reason}
+
+
+def made(content: dict[str, Any]) -> HubertEcgError:
+    """The error that was told."""
+    kind = getattr(errors, content["kind"])
+    if kind is RecordingError:
+        return RecordingError(content["reason"], content["message"])
+    error: HubertEcgError = kind(content["message"])
+    return error
+
+
 def leave_error(path: str, error: HubertEcgError) -> None:
     """Write an error where another process looks for it."""
-    reason = error.reason if isinstance(error, RecordingError) else None
-    files.write_json(path, {"kind": type(error).__name__, "message": str(error), "reason": reason})
+    files.write_json(path, told(error))
 
 
 def left_error(path: str) -> HubertEcgError | None:
     """The error that was left there, if any."""
-    if not files.exists(path):
-        return None
-    content = files.read_json(path)
-    kind = getattr(errors, content["kind"])
-    made: HubertEcgError = (
-        RecordingError(content["reason"], content["message"]) if kind is RecordingError else kind(content["message"])
-    )
-    return made
+    return made(files.read_json(path)) if files.exists(path) else None

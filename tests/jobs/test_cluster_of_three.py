@@ -4,6 +4,7 @@ The nodes are raylets of their own on this machine: a head without CPUs, as in c
 is moto's, behind a proxy that can be slowed down, so that a job is in the middle of its work when a node is killed.
 """
 
+import json
 import os
 import re
 import signal
@@ -16,10 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pytest
 import yaml
 
 from deploy import local_cluster
+from hubert_ecg.ecg.simulate import simulate_condition
+from hubert_ecg.errors import ArtifactError
+from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from tests.job_commands import ROOT
 from tests.object_store import store_environment
@@ -147,6 +152,11 @@ def identity(manifest: Manifest) -> object:
     return manifest.facts.get("checkpoint", manifest.fingerprint)
 
 
+def outside() -> dict[str, str]:
+    """The environment of a job that runs beside the cluster, not on it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "RAY_ADDRESS"))}
+
+
 def test_all_jobs_on_the_cluster_give_what_a_local_run_gives(
     three: Three, chain: dict[str, Manifest], tmp_path: Path
 ) -> None:
@@ -156,11 +166,8 @@ def test_all_jobs_on_the_cluster_give_what_a_local_run_gives(
         stages.append({verb: {name: value.strip('"').replace("{out}", "${out}") for name, value in words}})
     recipe = tmp_path / "chain.yaml"
     recipe.write_text(yaml.safe_dump({"variables": {"out": ""}, "stages": stages}))
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RAY_AUTH", "RAY_ADDRESS"))
-    }
     command = [sys.executable, "-m", "jobs.recipe", str(recipe), f"out={tmp_path}/out"]
-    local = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    local = subprocess.run(command, cwd=ROOT, env=outside(), capture_output=True, text=True, check=False)
     assert local.returncode == 0, local.stderr[-4000:]
     for verb, there in chain.items():
         here = open_artifact(place_of(verb, f"{tmp_path}/out"), verb=verb)
@@ -214,31 +221,116 @@ KILLS = {
 @pytest.mark.parametrize("verb", KILLS)
 def test_a_killed_node_changes_nothing(three: Three, chain: dict[str, Manifest], verb: str) -> None:
     place = f"s3://{three.bucket}/killed/{verb}"
-    flags = CHAIN[verb].format(out=three.out).rpartition(" ")[0] + f" {place}"
-    lines: list[str] = []
-    three.store.pause_s = KILLS[verb].pause_s
-    try:
-        job = three.send(verb, flags)
-        assert job.stdout is not None
-        reading = threading.Thread(target=lambda: lines.extend(job.stdout or []), daemon=True)
-        reading.start()
-        end = time.monotonic() + 300
-        while not KILLS[verb].ready(three, place, "".join(lines)):
-            assert job.poll() is None, "ended before it could be disturbed:\n" + "".join(lines)[-3000:]
-            assert time.monotonic() < end, "".join(lines)[-3000:]
-            time.sleep(0.1)
-        finished_before = three.receipts(place)
-        killed = three.kill_a_busy_node()
-        three.store.pause_s = 0.0
-        code = job.wait(timeout=500)
-        reading.join(10)
-    finally:
-        three.store.pause_s = 0.0
-    print(f"\n{verb}: killed a node with {killed}; {finished_before} shards were finished", flush=True)
-    local_cluster.add_node(three.state, cpus=CPUS_EACH, nodes=3)
-    assert code == 0, "".join(lines)[-4000:]
+    log = killed_in_the_middle(three, verb, CHAIN[verb].format(out=three.out).rpartition(" ")[0], place)
     again = open_artifact(place, verb=verb)
     assert again.rows == chain[verb].rows
     assert identity(again) == identity(chain[verb])
     if verb == "pretrain":
-        assert re.search(r"going on after", "".join(lines)), "".join(lines)[-3000:]
+        assert re.search(r"going on after", log), log[-3000:]
+
+
+def test_raw_recordings_come_through_faults_and_the_loss_of_a_node(three: Three, tmp_path: Path) -> None:
+    """Both at once, with recordings that the workers read from the store themselves; one of them is damaged."""
+    client, archive = boto3.client("s3", endpoint_url=f"http://{three.store.behind}"), tmp_path / "archive"
+    archive.mkdir()
+    for index in range(24):
+        np.save(archive / f"ecg{index:02d}.npy", simulate_condition(["NORM"], seed=index)[0].samples)
+    (archive / "damaged.npy").write_bytes(b"\x93NUMPY and nothing more")
+    for path in archive.iterdir():
+        client.upload_file(str(path), three.bucket, f"raw/{path.name}")
+    place, flags = f"s3://{three.bucket}/prepared", "--source files --shard_size 2 --sampling_rate_hz 500"
+    three.store.went_wrong.clear()
+    three.store.share = 0.2
+    try:
+        killed_in_the_middle(three, "prepare", f"{flags} --input s3://{three.bucket}/raw --output", place)
+    finally:
+        three.store.share = 0.0
+    print(f"of the store's answers {dict(three.store.went_wrong)}", flush=True)
+    assert three.store.went_wrong.total() >= 3
+    command = [sys.executable, "-m", "jobs.prepare", *flags.split(), "--input", str(archive), "--output"]
+    local = subprocess.run(
+        [*command, f"{tmp_path}/W"], cwd=ROOT, env=outside(), capture_output=True, text=True, check=False
+    )
+    assert local.returncode == 0, local.stderr[-4000:]
+    here, there = open_artifact(f"{tmp_path}/W", verb="prepare"), open_artifact(place, verb="prepare")
+    assert (there.rows, there.fingerprint) == (24, here.fingerprint)
+    assert set_aside(place) == set_aside(f"{tmp_path}/W") == ["damaged"]
+
+
+def set_aside(place: str) -> list[str]:
+    """Recordings that a prepared table lacks."""
+    return [entry["record_id"] for entry in json.loads(files.read_bytes(f"{place}/report.json"))["set_aside"]]
+
+
+def test_a_store_gone_for_good_ends_a_job_with_one_clear_error(three: Three, chain: dict[str, Manifest]) -> None:
+    place = f"s3://{three.bucket}/gone"
+    flags = CHAIN["dump"].format(out=three.out).rpartition(" ")[0] + f" {place}"
+    three.store.pause_s = 0.4
+    try:
+        job = in_the_middle(three, "dump", flags, place)
+        three.store.gone, since = True, time.monotonic()
+        code = job.wait(600)
+        seconds = time.monotonic() - since
+    finally:
+        three.store.pause_s, three.store.gone = 0.0, False
+    errors = [line for line in job.lines if line.startswith("error: ")]
+    print(f"\ndump: ended with {code} {seconds:.0f} s after the store was gone: {errors}", flush=True)
+    assert code == 2, job.log[-4000:]
+    assert len(errors) == 1, job.log[-4000:]
+    assert re.search(r"s3://three-nodes/\S+: the object store .*check bucket, network and credentials", errors[0])
+    assert "Traceback" not in job.log, job.log[-4000:]
+    with pytest.raises(ArtifactError, match="unfinished"):
+        open_artifact(place)
+    finished = three.receipts(place)
+    log = three.run("dump", flags)
+    assert re.search(rf"going on, {finished} of \d+ shards were finished before", log), log[-3000:]
+    assert identity(open_artifact(place, verb="dump")) == identity(chain["dump"])
+
+
+@dataclass
+class Running:
+    """A job that runs, and the lines of its log so far."""
+
+    process: "subprocess.Popen[str]"
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._reading = threading.Thread(target=lambda: self.lines.extend(self.process.stdout or []), daemon=True)
+        self._reading.start()
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def wait(self, timeout_s: float) -> int:
+        """The exit code, once all of the log has come."""
+        code = self.process.wait(timeout_s)
+        self._reading.join(10)
+        return code
+
+
+def killed_in_the_middle(three: Three, verb: str, flags: str, place: str) -> str:
+    """The log of a job, which writes to `place`, that lost a busy node and yet has to end well; the node comes back."""
+    three.store.pause_s = KILLS[verb].pause_s
+    try:
+        job = in_the_middle(three, verb, f"{flags} {place}", place)
+        finished_before, killed = three.receipts(place), three.kill_a_busy_node()
+        three.store.pause_s = 0.0
+        code = job.wait(500)
+    finally:
+        three.store.pause_s = 0.0
+    print(f"\n{verb}: killed a node with {killed}; {finished_before} shards were finished", flush=True)
+    local_cluster.add_node(three.state, cpus=CPUS_EACH, nodes=3)
+    assert code == 0, job.log[-4000:]
+    return job.log
+
+
+def in_the_middle(three: Three, verb: str, flags: str, place: str) -> Running:
+    """A job that has done some of its work."""
+    job = Running(three.send(verb, flags))
+    end = time.monotonic() + 300
+    while not KILLS[verb].ready(three, place, job.log):
+        assert job.process.poll() is None, "ended before it could be disturbed:\n" + job.log[-3000:]
+        assert time.monotonic() < end, job.log[-3000:]
+        time.sleep(0.1)
+    return job

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from hubert_ecg.errors import InputError
 from hubert_ecg.pipeline.shards import SHARDS_PER_ACTOR, run_shards
 from hubert_ecg.storage.artifact import Manifest, StageOutput, begin, write_part
 
@@ -122,3 +123,31 @@ def test_ray_is_not_started_for_nothing(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "False"
+
+
+def failing() -> type:
+    class Failing:
+        """Does all shards but one."""
+
+        def __init__(self, directory: str) -> None:
+            self.directory = directory
+
+        def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+            if task["part"] == 1:
+                raise InputError("s3://b/W: the object store refused; check network") from OSError("curl 52")
+            return write_part(self.directory, task["part"], pa.table({"part": [task["part"]]}))
+
+    return Failing
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("many", [False, True])
+def test_an_error_of_a_task_is_the_error_of_the_stage(tmp_path: Path, many: bool) -> None:
+    import ray
+
+    output = started(tmp_path)
+    tasks = [{"part": part} for part in range(SHARDS_PER_ACTOR * int(ray.cluster_resources()["CPU"]) if many else 4)]
+    with pytest.raises(InputError) as caught:
+        run_shards(output, tasks, failing(), work_arguments={"directory": output.directory})
+    assert str(caught.value) == "s3://b/W: the object store refused; check network"
+    assert 1 not in output.finished_parts()

@@ -38,3 +38,9 @@ def test_it_is_the_same_after_a_file(tmp_path: Path, error: HubertEcgError) -> N
     leave_error(path, error)
     left = left_error(path)
     assert (type(left), str(left), vars(left)) == (type(error), str(error), vars(error))
+
+
+def test_what_ray_data_writes_below_a_message_is_not_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "error.json")
+    leave_error(path, ArtifactError("W is damaged\nFailed to apply UDF transform after 1/1 attempts\nTo change ..."))
+    assert str(left_error(path)) == "W is damaged"
