@@ -1,7 +1,6 @@
 """What each choice in making the codes brings: pre-trainings that differ in one of them, judged by a linear probe.
 
-    python -m jobs.prepare --source ptbxl --input PTB-XL --rate_hz 100 --ptbxl.val_fold 8 --ptbxl.test_fold 9 --output W
-    python -m benchmarks.ablation --waveforms W --output runs/ablation
+    python -m benchmarks.ablation --input FOLDER
 
 The protocol, fixed before anything was run:
 
@@ -223,7 +222,7 @@ def row(name: str, found: list[float], base: list[float] | None) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waveforms", metavar="W", required=True, help="output of jobs.prepare --source ptbxl, 100 Hz")
+    parser.add_argument("--input", metavar="FOLDER", required=True, help="PTB-XL in its official layout, 100 Hz")
     parser.add_argument("--output", default="runs/ablation", help="folder for the output of every stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=400, help="of every pre-training")
@@ -236,11 +235,10 @@ def main() -> None:
 def measure(options: argparse.Namespace, report: Report) -> None:
     """All arms; every seed's figure goes into the details."""
     torch.set_num_threads(options.threads)
-    waveforms = open_artifact(options.waveforms, verb="prepare", role="--waveforms")
-    experiment = Experiment(
-        root=Path(options.output).absolute(), waveforms=waveforms, steps=options.steps, threads=options.threads
-    )
-    recordings = Recordings.read(options.waveforms)
+    root = Path(options.output).absolute()
+    recordings = Recordings.prepared(options.input, str(root / "waveforms"))
+    waveforms = open_artifact(str(root / "waveforms"), verb="prepare")
+    experiment = Experiment(root=root, waveforms=waveforms, steps=options.steps, threads=options.threads)
     found: dict[str, list[float]] = {}
     for name, of_seeds in scores(experiment, recordings, options.seeds):
         found[name] = of_seeds
