@@ -46,12 +46,29 @@ def recipe(name: str) -> Command:
     return Command(script="recipe", arguments=(f"jobs/configs/{name}.yaml", "threads=1", "--input", PTBXL))
 
 
+def proof(*arguments: str) -> Command:
+    return Command(script="proof", arguments=("--input", PTBXL, *arguments, "--threads", "1"))
+
+
+BASELINE, BEST, HUBERT = "resnet", "resnet_auxiliary_augment", "hubert_pretrained_auxiliary_augment"
+TRIED = (
+    *("resnet", "resnet_slow", "resnet_decay"),
+    *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
+    *("hubert", "hubert_pretrained", "hubert_pretrained_auxiliary_augment"),
+)
+"""Recipes that were compared on the fold that chooses."""
+SEEDS = ("--seeds", *"01234")
 COMMANDS = (
     *(Command(script=script) for script in ("prepare", "dump", "cluster", "train", "model", "scaling")),
     *(Command(script=script) for script in ("serve", "explain", "coverage")),
     recipe("ptbxl_superclass"),
     recipe("simulated_to_ptbxl"),
     Command(script="label_efficiency", arguments=("--input", PTBXL, "--threads", "1")),
+    Command(script="ablation", arguments=("--input", PTBXL)),
+    proof("--recipes", *TRIED, "--seeds", "100"),
+    proof("--stage", "judge", "--recipes", BASELINE, BEST, HUBERT, *SEEDS, "--new_seed", "5"),
+    proof("--label_set", "conditions", "--stage", "judge", "--recipes", BASELINE, BEST, *SEEDS),
+    proof("--label_set", "conditions", "--stage", "rotate", "--recipes", BEST, "--seeds", "0"),
 )
 """What the README quotes. benchmarks.capacity is none of them: it measures nothing."""
 

@@ -9,15 +9,19 @@ from typing import Any
 
 from hubert_ecg.storage.artifact import code_version
 
+VECTORS = {"avx512_bf16": "AVX512-BF16", "avx512f": "AVX512", "avx2": "AVX2"}
+"""Flags of a processor that decide how fast it multiplies, the best first -> what they are called."""
 PACKAGES = ("numpy", "scipy", "torch", "transformers", "ray", "pyarrow", "scikit-learn", "librosa")
 
 
 def machine() -> str:
-    """Processor, cores that this process may use, and GPUs."""
+    """Processor, its best vector instructions, cores that this process may use, and GPUs."""
     rows = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((row.split(":", 1)[1].strip() for row in rows if "model name" in row), platform.processor())
+    flags = next((row.split(":", 1)[1].split() for row in rows if row.startswith("flags")), [])
+    vectors = next((f" with {name}" for flag, name in VECTORS.items() if flag in flags), "")
     gpus = sorted(path.read_text().split("Model:")[1].splitlines()[0].strip() for path in _gpu_files())
-    return ", ".join([cpu, f"{len(os.sched_getaffinity(0))} cores", *gpus])
+    return ", ".join([cpu + vectors, f"{len(os.sched_getaffinity(0))} cores", *gpus])
 
 
 def surroundings() -> dict[str, Any]:

@@ -1,12 +1,18 @@
 """The proof: targets are mixed as recordings are, folds stay apart, targets say no more than is known."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.proof.augment import Augmentation
+from benchmarks.proof.comparison import compare, rows
 from benchmarks.proof.recordings import LabelColumn, Recordings
+from benchmarks.proof.rotation import TURNS, put_together, rotation_rows
 from benchmarks.proof.training import Classifier, Recipe, Targets, make_targets, predict, train
-from benchmarks.proof.trials import split_rows
+from benchmarks.proof.trials import Trial, run, split_rows
 
 
 def recordings(count: int = 40) -> Recordings:
@@ -86,3 +92,40 @@ def test_a_recording_is_judged_by_all_of_its_crops() -> None:
 def test_targets_without_auxiliaries_are_the_labels_alone() -> None:
     targets: Targets = make_targets(recordings(), "superclass", auxiliary=False)
     assert targets.auxiliary.shape == (40, 0)
+
+
+def test_every_fold_is_judged_once_by_the_others(tmp_path: Path) -> None:
+    found = recordings(90)
+    for stage in TURNS:
+        training, judged = split_rows(found, "conditions", stage)
+        assert set(found.folds[training]) == set(range(1, 10)) - set(found.folds[judged])
+        trial = Trial(name="quick", recipe=Recipe(epochs=1, batch_size=32), label_set="conditions", stage=stage, seed=0)
+        run(trial, found, tmp_path)
+    together = put_together(found, tmp_path, "conditions", "quick", 0)
+    answered = found.label_sets["conditions"].answered
+    assert together["recordings"] == answered.sum()
+    assert together["positives"]["WAVE"] == found.label_sets["conditions"].targets[answered, 0].sum()
+    [wave, _] = rotation_rows("conditions", "quick", together)
+    assert wave.interval is not None
+    assert wave.interval[0] <= wave.ours[0] <= wave.interval[1]
+
+
+def test_a_new_seed_and_all_models_together_are_told_beside_the_mean(tmp_path: Path) -> None:
+    found = recordings(90)
+    for seed in range(3):
+        for name, epochs in (("resnet", 1), ("other", 2)):
+            recipe = Recipe(epochs=epochs, batch_size=32)
+            run(Trial(name=name, recipe=recipe, label_set="conditions", stage="judge", seed=seed), found, tmp_path)
+    figures = compare(found, tmp_path, "conditions", "judge", ["resnet", "other"], new_seed=2)["all"]["other"]
+    assert set(figures["per_seed"]) == {0, 1}
+    trials = [np.load(tmp_path / "conditions" / "judge" / f"other_seed{seed}.npz") for seed in range(2)]
+    mean = np.mean([trial["probabilities"] for trial in trials], axis=0)
+    targets = found.label_sets["conditions"].targets[trials[0]["rows"]]
+    assert figures["together"] == pytest.approx(roc_auc_score(targets, mean))
+    said = {
+        row.name.removeprefix("conditions, fold 9, "): row
+        for row in rows("conditions", "judge", {"all": {"other": figures}})
+    }
+    assert said["all recordings, other"].ours == (pytest.approx(np.mean(list(figures["per_seed"].values()))),)
+    assert said["all recordings, other, a new seed"].ours == (figures["new_seed"],)
+    assert said["all recordings, other, all models together, gain"].interval is not None

@@ -1,9 +1,9 @@
 """Which model and recipe make the most of a few thousand real recordings within an hour of two CPU cores.
 
-    python -m jobs.prepare --source ptbxl --input PTB-XL --rate_hz 100 --ptbxl.val_fold 8 --ptbxl.test_fold 9 --output W
-    python -m benchmarks.proof --waveforms W --output runs/proof --stage choose --seeds 100 --recipes RECIPES
-    python -m benchmarks.proof --waveforms W --output runs/proof --stage judge --seeds 0 1 2 3 4 --recipes resnet CHOSEN
-    python -m benchmarks.proof --waveforms W --output runs/proof --stage judge --label_set conditions ...
+    python -m benchmarks.proof --input FOLDER --seeds 100 --recipes RECIPES
+    python -m benchmarks.proof --input FOLDER --stage judge --seeds 0 1 2 3 4 --new_seed 5 --recipes resnet CHOSEN
+    python -m benchmarks.proof --input FOLDER --label_set conditions --stage judge --seeds 0 1 2 3 4 --recipes ...
+    python -m benchmarks.proof --input FOLDER --label_set conditions --stage rotate --seeds 0 --recipes CHOSEN
 
 The protocol, fixed before any recipe but the baseline was judged on fold 9:
 
@@ -13,17 +13,19 @@ The protocol, fixed before any recipe but the baseline was judged on fold 9:
 - Choosing: recipes are trained on folds 1 to 7 and compared by macro AUROC on fold 8, with a seed (100) that is none of
   those that are judged. Judging: trained on folds 1 to 8, seeds 0 to 4, judged on fold 9; nothing is chosen by it.
 - Baseline: the recipe `resnet`, a plain one-dimensional residual network of 0.6 million weights, 2.5 s random crops,
-  AdamW under a one-cycle schedule, 30 epochs. It was judged on fold 9 as it stands, before any other recipe was.
-- All recipes: the mean probability of seven crops of 2.5 s that begin every 1.25 s; the weights after the last step, no
-  checkpoint is picked; no recipe may cost more than an hour of two cores.
+  AdamW under a one-cycle schedule, 30 epochs. It was judged on fold 9 as it stands, before any other recipe was. What
+  its author would try next is among the recipes that are compared on fold 8: as many trials as of ours.
+- All recipes: the mean probability of crops that begin every half of their length (seven crops of 2.5 s); the weights
+  after the last step, no checkpoint is picked; no recipe may cost more than an hour of two cores.
 - Statistic: macro AUROC; spread over seeds as their standard deviation; the gain over the baseline with the 95 %
-  interval of a paired bootstrap over patients and seeds (hubert_ecg/evaluation/paired.py).
+  interval of a paired bootstrap over patients and seeds (hubert_ecg/evaluation/paired.py). A sixth seed, which has no
+  part in either, is told in standard deviations from the mean. `all models together`: the mean of their probabilities.
+- Flutter: nine-fold cross-validation with seed 0 (rotation.py).
+- HuBERT: size `tiny`, from the two iterations of pre-training of jobs/configs/ptbxl_two_iterations.yaml, which have
+  seen the ECGs of folds 1 to 7 and no labels.
 
-Where it stands (benchmarks/results/proof.json; the folds that were looked at must be known to whoever goes on): the
-first candidate, `state_space_auxiliary_augment`, was chosen for want of others, had 0.932 on fold 8, and was judged on
-fold 9 with seed 0: 0.923 beside 0.931 of the baseline. Neither the other seeds and recipes nor `conditions` have been
-run yet; what comes next is to be chosen on fold 8, not by this figure.
+The folds that were looked at: before `resnet_auxiliary_augment` was tried at all, `state_space_auxiliary_augment` had
+been judged on fold 9 with seed 0 (0.923 beside 0.931 of the baseline). What was chosen since was chosen on fold 8.
 
-What differs between recipes stands in recipes.py. The same command goes on where it was stopped, trial by trial; no Ray
-is needed after jobs.prepare.
+What differs between recipes stands in recipes.py. The same command goes on where it was stopped, trial by trial.
 """

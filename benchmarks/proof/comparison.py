@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.proof.recordings import Recordings
-from benchmarks.proof.trials import JUDGED_FOLD, SUBSETS, Stage, judged_labels
+from benchmarks.proof.trials import JUDGED_FOLD, SUBSETS, Stage, judge, judged_labels
 from benchmarks.report import Row
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
 
@@ -17,17 +17,27 @@ DRAWS = 2000
 
 
 def compare(
-    recordings: Recordings, output: Path, label_set: str, stage: Stage, recipes: Sequence[str]
+    recordings: Recordings,
+    output: Path,
+    label_set: str,
+    stage: Stage,
+    recipes: Sequence[str],
+    new_seed: int | None = None,
 ) -> dict[str, Any]:
     """Subset -> recipe -> figures, of all seeds of which a recipe's trials are finished.
 
-    The interval is of a paired bootstrap over patients and, where both recipes have several, seeds.
+    The interval is of a paired bootstrap over patients and, where both recipes have several, seeds. `new_seed` is none
+    of those that make the mean and the spread, but is told beside them.
     """
     folder = output / label_set / stage
-    finished = {name: _finished(folder, name) for name in recipes}
+    finished = {name: finished_trials(folder, name) for name in recipes}
+    new = {
+        name: trials.pop(new_seed) for name, trials in finished.items() if new_seed is not None and new_seed in trials
+    }
     return {
         subset: {
             name: _figures(recordings, label_set, trials, finished.get(BASELINE, {}), subset)
+            | ({"new_seed": new[name]["scores"][subset]["macro_auroc"]} if name in new else {})
             for name, trials in finished.items()
             if trials
         }
@@ -36,33 +46,50 @@ def compare(
 
 
 def rows(label_set: str, stage: Stage, found: dict[str, Any]) -> Iterator[Row]:
-    """Each recipe's mean over seeds, and its gain over the baseline."""
+    """Each recipe's mean over seeds, a new seed beside it, all of its models together, and what they gain."""
     for subset, of_recipes in found.items():
         for recipe, figures in of_recipes.items():
             name = f"{label_set}, fold {JUDGED_FOLD[stage]}, {subset} recordings, {recipe}"
-            spread = {} if figures["sd"] is None else {"standard deviation over seeds": figures["sd"]}
             counts = {"seeds": len(figures["per_seed"]), "recordings": figures["recordings"]}
-            yield Row(
-                name=name,
-                ours=(figures["mean"],),
-                unit="macro AUROC",
-                more_is_better=True,
-                facts=spread | counts | {"weights": figures["parameters"], "training s": max(figures["train_seconds"])},
-            )
+            spread = {} if figures["sd"] is None else {"standard deviation over seeds": figures["sd"]}
+            costs = {"weights": figures["parameters"], "CPU s": max(figures["cpu_seconds"])}
+            yield _row(name, figures["mean"], spread | counts | costs)
+            if "new_seed" in figures:
+                yield _row(f"{name}, a new seed", figures["new_seed"], _distance(figures))
             if "gain" in figures:
-                gain = figures["gain"]
-                yield Row(
-                    name=f"{name}, gain",
-                    ours=(gain["difference"],),
-                    unit="macro AUROC",
-                    against=BASELINE,
-                    more_is_better=True,
-                    interval=(gain["lower"], gain["upper"]),
-                    facts=counts,
-                )
+                yield _gain_row(f"{name}, gain", figures["gain"], counts, BASELINE)
+            if "together" in figures:
+                costs = {"CPU s": sum(figures["cpu_seconds"])}
+                yield _row(f"{name}, all models together", figures["together"], counts | costs)
+            if "gain_together" in figures:
+                beside = f"all models of {BASELINE} together"
+                yield _gain_row(f"{name}, all models together, gain", figures["gain_together"], counts, beside)
 
 
-def _finished(folder: Path, name: str) -> dict[int, dict[str, Any]]:
+def _distance(figures: dict[str, Any]) -> dict[str, float]:
+    """How far the new seed lies from the others; nothing where they do not differ."""
+    if not figures["sd"]:
+        return {}
+    return {"standard deviations from the mean": (figures["new_seed"] - figures["mean"]) / figures["sd"]}
+
+
+def _row(name: str, value: float, facts: dict[str, float]) -> Row:
+    return Row(name=name, ours=(value,), unit="macro AUROC", more_is_better=True, facts=facts)
+
+
+def _gain_row(name: str, gain: dict[str, Any], counts: dict[str, float], against: str) -> Row:
+    return Row(
+        name=name,
+        ours=(gain["difference"],),
+        unit="macro AUROC",
+        against=against,
+        more_is_better=True,
+        interval=(gain["lower"], gain["upper"]),
+        facts=counts,
+    )
+
+
+def finished_trials(folder: Path, name: str) -> dict[int, dict[str, Any]]:
     """Seed -> results of a finished trial, with its `rows` and `probabilities`."""
     found = {}
     for path in sorted(folder.glob(f"{name}_seed*.json")):
@@ -93,9 +120,24 @@ def _figures(
         "auroc": {seed: trial["scores"][subset]["auroc"] for seed, trial in trials.items()},
         "code": {seed: trial["code"] for seed, trial in trials.items()},
     }
+    together = [_together(arm) for arm in (trials, baseline)]
+    if len(trials) > 1:
+        figures["together"] = judge(recordings, label_set, first["rows"], together[0][0]["probabilities"])[subset][
+            "macro_auroc"
+        ]
     if baseline and first["trial"]["name"] != BASELINE:
         figures["gain"] = _gain(recordings, label_set, trials, baseline, subset)
+        if min(len(trials), len(baseline)) > 1:
+            figures["gain_together"] = _gain(recordings, label_set, *together, subset)
     return figures
+
+
+def _together(trials: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """One trial in place of several: the mean of their probabilities."""
+    if not trials:
+        return {}
+    first = next(iter(trials.values()))
+    return {0: first | {"probabilities": np.mean([trial["probabilities"] for trial in trials.values()], axis=0)}}
 
 
 def _gain(

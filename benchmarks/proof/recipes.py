@@ -11,7 +11,15 @@ _FULL = replace(_STATE_SPACE, auxiliary=1.0, augmentation=_CHANGED)
 _HUBERT = Recipe(architecture="hubert", scaled=True, crop_s=5.0, lr=1e-3)
 RECIPES = {
     "resnet": Recipe(),
+    # The baseline's own trials: what its author would try first.
+    "resnet_slow": Recipe(lr=1e-3),
+    "resnet_long": Recipe(epochs=60),
+    "resnet_decay": Recipe(weight_decay=0.1),
+    # The same network with more to learn from.
+    "resnet_auxiliary": Recipe(auxiliary=1.0),
+    "resnet_augment": Recipe(augmentation=_CHANGED),
     "resnet_auxiliary_augment": Recipe(auxiliary=1.0, augmentation=_CHANGED),
+    "resnet_auxiliary_augment_long": Recipe(auxiliary=1.0, augmentation=_CHANGED, epochs=60),
     "state_space_auxiliary_augment": _FULL,
     # The same without one part.
     "state_space": _STATE_SPACE,

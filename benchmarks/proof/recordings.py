@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from hubert_ecg.pipeline.prepare import label_sets_of
+from hubert_ecg.datasets.ptbxl import PtbxlSource
+from hubert_ecg.pipeline.prepare import PrepareConfig, label_sets_of, prepare
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.training.targets import is_answered
@@ -48,6 +49,12 @@ class Recordings:
     rate_hz: int
     fingerprint: str
     """Of the table."""
+
+    @classmethod
+    def prepared(cls, ptbxl: str, output: str) -> Self:
+        """Of PTB-XL in its official layout, 100 Hz; jobs.prepare makes the table where it is not there yet."""
+        source = PtbxlSource(input=ptbxl, rate_hz=100, val_fold=8, test_fold=9)
+        return cls.read(prepare(PrepareConfig(source="ptbxl", ptbxl=source, output=output)).directory)
 
     @classmethod
     def read(cls, waveforms: str) -> Self:

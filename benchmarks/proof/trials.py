@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,12 @@ from hubert_ecg.storage.checkpoint import load_info
 
 log = logging.getLogger(__name__)
 
-Stage = Literal["choose", "judge"]
-JUDGED_FOLD: dict[Stage, int] = {"choose": 8, "judge": 9}
-"""All folds before it train."""
+Stage = str
+"""`choose`, `judge`, or the name of a turn of a cross-validation (rotation.py)."""
+FOLDS = range(1, 10)
+"""Fold 10 is not among the recordings."""
+JUDGED_FOLD: dict[Stage, int] = {"choose": 8, "judge": 9} | {f"turn{fold}": fold for fold in FOLDS[:-1]}
+"""Trained are all folds before it; in a turn all others. The turn of fold 9 would be `judge` over again."""
 NATURAL_ONLY = ("superclass",)
 """Label sets that are learnt from the recordings drawn at random alone; others from all."""
 TOO_RARE = ("AFLT",)
@@ -56,8 +59,9 @@ class Trial:
 def split_rows(recordings: Recordings, label_set: str, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
     """Rows that train and rows that are judged. Those that train need no answer where others supply the loss."""
     fold = JUDGED_FOLD[stage]
+    trains = recordings.folds != fold if stage.startswith("turn") else recordings.folds < fold
     usable = recordings.natural if label_set in NATURAL_ONLY else np.ones(len(recordings.folds), bool)
-    training = np.flatnonzero((recordings.folds < fold) & usable)
+    training = np.flatnonzero(trains & usable)
     judged = np.flatnonzero((recordings.folds == fold) & recordings.label_sets[label_set].answered)
     return training, judged
 
