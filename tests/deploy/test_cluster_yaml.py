@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -116,6 +117,23 @@ def test_commands_are_sound_shell() -> None:
             subprocess.run(["bash", "-n", "-c", command], check=True)
 
 
+def test_jobs_on_the_head_find_the_salt_in_their_environment(tmp_path: Path) -> None:
+    """The command as it stands, with a `ray` that says what it was started with."""
+    ray = tmp_path / "venv" / "bin" / "ray"
+    ray.parent.mkdir(parents=True)
+    ray.write_text('#!/bin/bash\necho "salt: $ID_SALT"\n')
+    ray.chmod(0o755)
+    (tmp_path / ".ray").mkdir()
+    salt = next(place for place in CONFIG["file_mounts"] if place.endswith("id_salt")).replace("/home/ubuntu", "")
+    (tmp_path / salt.lstrip("/")).write_text("of-this-archive\n")
+    command = CONFIG["head_start_ray_commands"][-1].replace("ulimit -n 65536;", "")
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "salt: of-this-archive\n"
+    for command in CONFIG["worker_start_ray_commands"]:
+        assert "ID_SALT" not in command
+
+
 def test_every_flag_of_ray_start_exists() -> None:
     from ray.scripts.scripts import start
 
@@ -137,6 +155,7 @@ def account(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     home = tmp_path_factory.mktemp("home")  # The launcher writes a key pair there.
     (home / ".ray").mkdir()
     (home / ".ray" / "auth_token").write_text("a-token")
+    (home / ".ray" / "id_salt").write_text("a-salt-of-ids")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in store_environment(s3_endpoint).items():
             patch.setenv(name, value)
@@ -192,6 +211,7 @@ def test_the_launcher_resolves_it_and_nothing_is_open(account: dict[str, Any]) -
     assert "ssh_proxy_command" not in remote["auth"]
     assert remote["auth"]["ssh_private_key"]
     assert "a-token" not in json.dumps(answer)
+    assert "a-salt-of-ids" not in json.dumps(answer)
     # Resources as the machine has them, or fewer where the head keeps out of the way.
     kinds_of_aws = ec2.describe_instance_types(
         InstanceTypes=sorted({kind["node_config"]["InstanceType"] for kind in kinds.values()})

@@ -37,7 +37,7 @@ def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
 def test_every_command_of_the_manifests_parses() -> None:
     entrypoint = commands(JOB["spec"]["entrypoint"])
     assert [re.search(r"jobs\.(\w+)", command)[1] for command in entrypoint] == [
-        *("prepare", "dump", "cluster", "label", "pretrain", "finetune")
+        *("prepare", "dump", "cluster", "label", "pretrain", "finetune", "calibrate", "evaluate")
     ]
     made: set[str] = set()
     for command in entrypoint:
