@@ -109,6 +109,18 @@ def test_the_service_is_one_that_serve_takes() -> None:
     assert settings.max_replicas * settings.cpus_per_replica <= cores * cpu["maxReplicas"]
 
 
+def test_whoever_ends_the_service_lets_it_finish() -> None:
+    content = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
+    here = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    for config in (content, here):
+        [application] = config["applications"]
+        settings = ServiceSettings.model_validate(application["args"])
+        assert settings.drain_s >= config["http_options"]["request_timeout_s"]
+        assert SERVICE["spec"]["rayClusterDeletionDelaySeconds"] > settings.drain_s
+        [stop] = re.findall(r"docker run --stop-timeout (\d+)", (ROOT / "Dockerfile").read_text())
+        assert int(stop) > settings.drain_s
+
+
 STUBS = {
     "scontrol": """
         case "$1 $2" in
