@@ -58,7 +58,7 @@ def _address() -> str | None:
 
 
 def _of_cluster(address: str) -> dict[str, int]:
-    host, _, port = address.rpartition(":")
+    host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
         # Ray itself would go on asking for a minute.
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()

@@ -220,12 +220,15 @@ def test_the_room_is_this_machines_or_what_the_cluster_may_grow_to(monkeypatch: 
     assert room_of_job() == Room(cpus=12800, gpus=800, place="a cluster that may grow so far")
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # Bound, but nobody listens.
-        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("RAY_ADDRESS", f"{scheme}127.0.0.1:{taken.getsockname()[1]}")
         began = time.monotonic()
-        with pytest.raises(ResourceError, match=r"wanted the Ray cluster at 127\.0\.0\.1:\d+ to say.*is it up"):
+        with pytest.raises(
+            ResourceError, match=rf"the Ray cluster at {scheme}127\.0\.0\.1:\d+ to say.*refused.*is it up"
+        ):
             room_of_job()
     assert time.monotonic() - began < 10
 
