@@ -1,8 +1,11 @@
 # The service in a container, for CPUs and GPUs. The steps are those of the Makefile.
 #
 #   docker build -t hubert-ecg .
-#   docker run -p 127.0.0.1:8000:8000 -v $PWD/runs/demo/classifier:/checkpoint:ro hubert-ecg
+#   docker run --stop-timeout 630 -p 127.0.0.1:8000:8000 -v $PWD/runs/demo/classifier:/checkpoint:ro hubert-ecg
 #   docker run --gpus all -e SERVE_FLAGS="--set gpus_per_replica=1" -p ... hubert-ecg      # on a GPU
+#
+# --stop-timeout: what was accepted is finished before the service ends (drain_s in serve/settings.py, 600 s at most), where
+# Docker would kill it after 10 s.
 #
 # Ray keeps its objects in /dev/shm: give it room with --shm-size=2g. With the port open to others, set keys
 # (-e HUBERT_ECG_API_KEYS=name:key) and put a proxy with TLS in front.

@@ -24,6 +24,8 @@ BATCH, STEPS, STEPS_2, TUNING_BATCH, TUNING_STEPS = 448, 80_000, 800_000, 64, 70
 """Of the paper's recipe for base."""
 LAYER, SIZE = 8, "base"
 MFCC_DIM, K, K_2 = 39, 100, 500
+JUDGED, LABELS, DRAWS = 0.1, 30, 1000
+"""Share of the recordings of each of the splits val and test; labels; resamplings behind an interval."""
 BOOT_H = 0.1
 """Until the machines of a stage are there: they boot and install for some 5 minutes."""
 
@@ -48,6 +50,8 @@ class Site:
     """GPUs of each (L4)."""
     gpu_tflops: float = Rates.gpu_flops / 1e12
     """TFLOP/s that one of them reaches in training, bfloat16."""
+    gpu_float32_tflops: float = Rates.gpu_float32_flops / 1e12
+    """The same in float32, in which predictions are made."""
     gpu_price: float = 4.60
     """Dollars per hour of each, on demand."""
     head_price: float = 0.40
@@ -70,7 +74,10 @@ class Site:
     @property
     def rates(self) -> Rates:
         return Rates(
-            prepare_core_s=self.prepare_core_ms / 1e3, request_s=self.request_ms / 1e3, gpu_flops=self.gpu_tflops * 1e12
+            prepare_core_s=self.prepare_core_ms / 1e3,
+            request_s=self.request_ms / 1e3,
+            gpu_flops=self.gpu_tflops * 1e12,
+            gpu_float32_flops=self.gpu_float32_tflops * 1e12,
         )
 
 
@@ -92,7 +99,7 @@ class Stage:
 
 
 def stages(site: Site) -> list[Stage]:
-    """All stages in order; both iterations of pre-training, then a classifier and the predictions of everything."""
+    """All stages in order: both iterations of pre-training, a classifier, its judgement, all predictions."""
     rates, ecgs = site.rates, site.ecgs
     cores = site.cpu_nodes * site.cpu_vcpus * site.core_share
     gpus, workers = site.gpu_nodes * site.gpus_each, site.cpu_nodes * site.cpu_vcpus
@@ -106,8 +113,8 @@ def stages(site: Site) -> list[Stage]:
     def cpu_hours(core_s: float) -> float:
         return core_s / cores / 3600 + BOOT_H
 
-    def gpu_hours(operations: float) -> float:
-        return operations / rates.gpu_flops / gpus / 3600 + BOOT_H
+    def gpu_hours(operations: float, precision: str) -> float:
+        return operations / rates.gpu_speed(precision) / gpus / 3600 + BOOT_H
 
     def kmeans(rows: float, dim: int, clusters: int) -> float:
         return cpu_hours(2 * dim * clusters * 3 * rows / rates.kmeans_core_flops)
@@ -116,7 +123,8 @@ def stages(site: Site) -> list[Stage]:
     return [
         Stage(
             name="prepare",
-            command="prepare --source files --input s3://ARCHIVE --files.labels s3://LABELS.csv --output s3://RUNS/W",
+            command="prepare --source files --input s3://ARCHIVE --files.labels s3://LABELS.csv "
+            "--salt env:ID_SALT --output s3://RUNS/W",
             on_gpus=False,
             # Waiting for the store takes a worker, but no core.
             hours=max(
@@ -161,7 +169,7 @@ def stages(site: Site) -> list[Stage]:
             command=f"dump --waveforms s3://RUNS/W --descriptor latent --checkpoint s3://RUNS/C --layer {LAYER} "
             f"--precision bfloat16 --sample_fraction {SAMPLE_LATENT} --output s3://RUNS/F2",
             on_gpus=True,
-            hours=gpu_hours(SAMPLE_LATENT * ecgs * to_layer),
+            hours=gpu_hours(SAMPLE_LATENT * ecgs * to_layer, "bfloat16"),
             stored_gb=SAMPLE_LATENT * ecgs * tokens * config.hidden_size * rates.feature_bytes / 1e9,
         ),
         Stage(
@@ -176,7 +184,8 @@ def stages(site: Site) -> list[Stage]:
             command=f'label --waveforms s3://RUNS/W --codebooks "[s3://RUNS/K2/k{K_2}]" --checkpoint s3://RUNS/C '
             "--output s3://RUNS/L2",
             on_gpus=True,
-            hours=gpu_hours(ecgs * CROPS * to_layer),
+            # In the precision that the codebook was made in.
+            hours=gpu_hours(ecgs * CROPS * to_layer, "bfloat16"),
             stored_gb=ecgs * CROPS * tokens * rates.code_bytes / 1e9,
         ),
         Stage(
@@ -196,13 +205,33 @@ def stages(site: Site) -> list[Stage]:
             stored_gb=4,
         ),
         Stage(
-            name="predict all",
-            command="predict --waveforms s3://RUNS/W --checkpoint s3://RUNS/M --single_file false --output s3://RUNS/P",
+            name="calibrate",
+            command="calibrate --waveforms s3://RUNS/W --checkpoint s3://RUNS/M --output s3://RUNS/M2",
             on_gpus=True,
-            hours=gpu_hours(ecgs * CROPS * flops),
+            # In float32, as predict and the service compute too.
+            hours=gpu_hours(JUDGED * ecgs * CROPS * flops, "float32"),
+            stored_gb=0,
+        ),
+        Stage(
+            name="evaluate",
+            command="evaluate --waveforms s3://RUNS/W --checkpoint s3://RUNS/M2 --output s3://RUNS/E",
+            on_gpus=True,
+            hours=gpu_hours(JUDGED * ecgs * CROPS * flops, "float32") + interval_hours(site),
+            stored_gb=JUDGED * ecgs * 200 / 1e9,
+        ),
+        Stage(
+            name="predict all",
+            command="predict --waveforms s3://RUNS/W --checkpoint s3://RUNS/M2 --single_file false --output s3://RUNS/P",
+            on_gpus=True,
+            hours=gpu_hours(ecgs * CROPS * flops, "float32"),
             stored_gb=ecgs * 200 / 1e9,
         ),
     ]
+
+
+def interval_hours(site: Site) -> float:
+    """Of the confidence intervals of an evaluation, which one core of the head computes while the GPUs wait."""
+    return DRAWS * JUDGED * site.ecgs * LABELS * site.rates.interval_core_s / site.core_share / 3600
 
 
 def lines(site: Site) -> Iterator[str]:

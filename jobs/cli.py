@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
@@ -12,6 +12,9 @@ from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.pipeline.search_settings import nearest
 from hubert_ecg.storage.artifact import Manifest
+
+if TYPE_CHECKING:
+    from hubert_ecg.pipeline.room import Room
 
 # --help shows the docstring under each field of a settings dataclass.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -60,12 +63,14 @@ def run_job(
     sys.exit(guarded(lambda: _run(*parse_run(verb, config_class), verb, stage, next_command)))
 
 
-def print_estimate(verb: str, config: Any) -> None:
-    """Say what a job would take."""
+def print_estimate(verb: str, config: Any, room: "Room | None" = None) -> None:
+    """Say what a job would take, in the room it would find if none is given. Raises what the stage would raise."""
     from hubert_ecg.pipeline.dry_run import described
     from hubert_ecg.pipeline.estimates import estimate
+    from hubert_ecg.pipeline.room import room_of_job
 
-    for line in described(verb, estimate(verb, config), config.output):
+    room = room or room_of_job()
+    for line in described(verb, estimate(verb, config, room), config.output, room):
         print(line)
 
 

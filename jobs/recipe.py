@@ -105,11 +105,14 @@ def run_stages(stages: list[Stage]) -> None:
 
 def print_estimates(stages: list[Stage]) -> None:
     """Check the flags of all stages and say what each would take, as far as its inputs are there."""
+    from hubert_ecg.pipeline.room import room_of_job
+
+    room = room_of_job()
     for number, (verb, arguments) in enumerate(stages, start=1):
         config = _stage(verb, arguments)[1]
         print(f"\n[{number}/{len(stages)}] python -m jobs.{verb} {shlex.join(arguments)}")
         try:
-            print_estimate(verb, config)
+            print_estimate(verb, config, room)
         except (ArtifactError, CheckpointError) as error:
             print(f"{verb}: not known before the stages above have run ({error})")
 

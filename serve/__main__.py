@@ -1,16 +1,16 @@
 """`python -m serve`: the service on this machine, from a settings file and flags, until it is told to end.
 
-SIGTERM or Ctrl-C finish what was accepted and end. SIGHUP reads the settings again and rolls over to them: new
-processes start and load before the old ones, which finish what they have, go.
+SIGTERM or Ctrl-C finish what was accepted and end, a second Ctrl-C ends at once. SIGHUP reads the settings again and
+rolls over to them: new processes start and load before the old ones, which finish what they have, go.
 """
 
 import argparse
-import ipaddress
 import logging
 import os
 import queue
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from hubert_ecg.errors import ConfigError, HubertEcgError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.pipeline.ray_cluster import start_ray
 from serve.catalogue import Catalogue
+from serve.deploying import APPLICATION, Signals, check_place, deploy
+from serve.exposure import is_loopback
 from serve.keys import KeyRing
 from serve.settings import ServiceSettings
 
 log = logging.getLogger("serve")
 
 CONFIG = Path(__file__).with_name("config.yaml")
-APPLICATION = "hubert-ecg"
 RAY_SETTINGS = {
     # Somebody waits for an answer: no lower priority than other work of this machine, as Ray's workers have.
     "RAY_worker_niceness": "0",
@@ -36,7 +37,6 @@ RAY_SETTINGS = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
 """For a Ray that is started here; one that runs already has its own."""
-_DRAIN_S = 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,65 +47,88 @@ def main(arguments: Sequence[str] | None = None) -> None:
     http = config.get("http_options") or {}
     host, port = flags.host or http.get("host", "127.0.0.1"), flags.port or http.get("port", 8000)
     warn_if_exposed(host, settings)
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signals: Signals = queue.SimpleQueue()
     _listen_to(signals)
     start({**http, "host": host, "port": port}, settings)
     _listen_to(signals)  # Ray has put handlers of its own in their place, which end the process on the spot.
-    deploy(settings)
-    print(f"serving {', '.join(settings.checkpoints)} at http://{host}:{port} (documentation: /docs)", flush=True)
-    while signals.get() == signal.SIGHUP:
-        _roll_over(flags)
-    stop()
+    answers = deploy(settings, signals) is None
+    if answers:
+        print(f"serving {', '.join(settings.checkpoints)} at http://{host}:{port} (documentation: /docs)", flush=True)
+        while signals.get() == signal.SIGHUP:
+            settings, ended = _roll_over(flags, settings, signals)
+            if ended:
+                break
+    stop(signals, drain_s=settings.drain_s if answers else 0.0)
 
 
-def _listen_to(signals: "queue.SimpleQueue[int]") -> None:
+def _listen_to(signals: Signals) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _: signals.put(received))
 
 
-def _roll_over(flags: argparse.Namespace) -> None:
-    """Deploy what the settings file says now; what cannot be deployed leaves the service as it is."""
+def _roll_over(flags: argparse.Namespace, before: ServiceSettings, signals: Signals) -> tuple[ServiceSettings, bool]:
+    """Deploy what the settings file says now; what cannot be deployed leaves the service as it is.
+
+    Returns the settings in use, and whether a signal to end came meanwhile.
+    """
     try:
         settings = settings_of(read_config(flags.config), flags.checkpoint, flags.set)
-        deploy(settings)
+        ended = deploy(settings, signals, before=before) is not None
     except (HubertEcgError, RuntimeError) as error:
         log.error("settings not taken over, the service goes on as it was: %s", error)
-    else:
+        return before, False
+    if not ended:
         print(f"serving {', '.join(settings.checkpoints)} (rolled over)", flush=True)
+    return settings, ended
 
 
 def start(http_options: Mapping[str, Any], settings: ServiceSettings) -> None:
-    """Look at the checkpoints, then start Ray where there is none, and Serve on it."""
+    """Look at the checkpoints and for room, start Ray where there is none, and Serve on it."""
     Catalogue(settings.checkpoints)
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     start_ray()
+    check_place(settings)
     from ray import serve
 
     serve.start(http_options=dict(http_options), proxy_location="HeadOnly", logging_config={"enable_access_log": False})
 
 
-def deploy(settings: ServiceSettings) -> None:
-    """Start the application, or take the place of the one that runs; returns when it answers."""
-    from ray import serve
-
-    from serve.app import build_app
-
-    serve.run(build_app(settings), name=APPLICATION, route_prefix="/")
-
-
-def stop() -> None:
-    """Refuse what is new, finish what was accepted, end."""
+def stop(signals: Signals, *, drain_s: float) -> None:
+    """Refuse what is new, finish what was accepted if anything can have been (drain_s > 0), end."""
     import ray
     from ray import serve
 
-    log.info("ending: finishing what was accepted")
-    try:
-        serve.get_app_handle(APPLICATION).drain.remote().result(timeout_s=_DRAIN_S)
-    except TimeoutError:
-        log.warning("some requests took longer than %.0f s and are given up", _DRAIN_S)
+    if drain_s:
+        log.info("ending: finishing what was accepted; Ctrl-C ends at once")
+        _drain(signals, drain_s)
+    else:
+        log.info("ending before the service was up")
     serve.shutdown()
     ray.shutdown()
+
+
+def _drain(signals: Signals, drain_s: float) -> None:
+    """Wait until all that was accepted is answered, the time is over, or Ctrl-C comes."""
+    from ray import serve
+
+    answered = serve.get_app_handle(APPLICATION).drain.remote()
+    done = 0
+
+    def wait() -> None:
+        try:
+            answered.result(timeout_s=drain_s)
+        except TimeoutError:
+            log.warning("some requests took longer than drain_s = %g s and are given up", drain_s)
+        finally:
+            signals.put(done)
+
+    threading.Thread(target=wait, daemon=True).start()
+    # SIGTERM may well come twice, as when Ctrl-C in a terminal reaches this process and the one that started it.
+    while (received := signals.get()) != done:
+        if received == signal.SIGINT:
+            log.warning("ending at once: what was accepted is given up")
+            return
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -142,11 +165,7 @@ def settings_of(config: Mapping[str, Any], checkpoints: Sequence[str], changes: 
 
 def warn_if_exposed(host: str, settings: ServiceSettings) -> None:
     """Say so when others can reach the service and anybody may call it."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not KeyRing.of(settings.key_hashes).hashes:
+    if not is_loopback(host) and not KeyRing.of(settings.key_hashes).hashes:
         log.warning(
             "WARNING: the service listens on %s without keys: whoever reaches it can use it. Set key_hashes "
             "(python -m serve.keys NAME) or listen on 127.0.0.1, and put a proxy with TLS in front",

@@ -11,6 +11,7 @@ from ray import serve
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from serve.example import example
 from serve.ingress import Ingress
 from serve.limits import BodyLimit, Counted
 from serve.problems import Refusal
@@ -31,14 +32,9 @@ from serve.telemetry import of_this_process
 DESCRIPTION = """Predictions of HuBERT-ECG classifiers for 12-lead ECGs. **Research software, not a medical device: no
 answer of this service is a diagnosis.** Send an ECG as JSON numbers, as a raw `.npy`, or as a file of any known
 format."""
-EXAMPLE = {
-    "samples": [[0.0, 0.01, 0.02, 0.01]] * 12,
-    "sampling_rate_hz": 500,
-    "units": "mV",
-    "age_years": 61,
-    "sex": "female",
-}
-"""A recording for the documentation, shortened: a real one has thousands of samples per lead."""
+KEY_SCHEME = "key"
+KEYED: dict[str, Any] = {"security": [{KEY_SCHEME: []}]}
+"""Of routes that ask for one."""
 Method = Callable[[Ingress, Request], Awaitable[Response]]
 _STATUSES = {
     401: "No or wrong key.",
@@ -51,9 +47,24 @@ _STATUSES = {
 }
 
 
+class _Documented(FastAPI):
+    """Says in its document, too, that callers have a key; the routes themselves check it before they read a body."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["securitySchemes"] = {
+            KEY_SCHEME: {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A key from whoever runs the service; a service without keys takes any.",
+            }
+        }
+        return document
+
+
 def make_api(settings: ServiceSettings) -> FastAPI:
     """The application whose routes call the methods of the ingress of their process."""
-    api = FastAPI(title="HuBERT-ECG", description=DESCRIPTION, version="1")
+    api = _Documented(title="HuBERT-ECG", description=DESCRIPTION, version="1")
     errors: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorResponse, "description": text} for status, text in _STATUSES.items()
     }
@@ -68,7 +79,7 @@ def make_api(settings: ServiceSettings) -> FastAPI:
             _endpoint(method),
             methods=["POST"],
             responses={200: {"model": answered}, **errors},
-            openapi_extra={"requestBody": _bodies(asked), "parameters": _query(asked)},
+            openapi_extra={"requestBody": _bodies(asked), "parameters": _query(asked), **KEYED},
         )
     gets: tuple[tuple[str, Method, dict[int | str, dict[str, Any]]], ...] = (
         ("/v1/models", Ingress.models_there, {200: {"model": ModelsResponse}, **_some(errors, 401, 429, 503)}),
@@ -78,7 +89,8 @@ def make_api(settings: ServiceSettings) -> FastAPI:
         ("/metrics", Ingress.metrics, {}),
     )
     for path, method, responses in gets:
-        api.add_api_route(path, _endpoint(method), methods=["GET"], responses=responses)
+        keyed = KEYED if 401 in responses else None
+        api.add_api_route(path, _endpoint(method), methods=["GET"], responses=responses, openapi_extra=keyed)
     api.add_exception_handler(Refusal, _refused)
     api.add_exception_handler(HTTPException, _other)
     api.add_exception_handler(ClientDisconnect, _gone)
@@ -131,11 +143,11 @@ def _bodies(asked: Body) -> dict[str, Any]:
     """The three kinds of body, for the documentation."""
     file = {"type": "string", "format": "binary"}
     form = _inlined(FORMS[asked])
-    example = {"recording": EXAMPLE} | ({"label": "AFIB"} if asked is ExplainRequest else {})
+    shown = {"recording": example()} | ({"label": "AFIB"} if asked is ExplainRequest else {})
     return {
         "required": True,
         "content": {
-            "application/json": {"schema": _inlined(asked), "example": example},
+            "application/json": {"schema": _inlined(asked), "example": shown},
             NPY_TYPES[0]: {"schema": file | {"description": "A .npy of shape (12, n), (n, 12) or a batch."}},
             "multipart/form-data": {
                 "schema": {

@@ -11,8 +11,6 @@ from serve.ingress import Ingress
 from serve.model import Models
 from serve.settings import ServiceSettings
 
-DRAIN_S = 30.0
-"""How long a process that is to end finishes what it has begun."""
 QUIET = {"enable_access_log": False}
 """Requests are counted, not logged one by one."""
 
@@ -37,7 +35,7 @@ def build_app(settings: ServiceSettings) -> Application:
         "num_replicas": 1,
         "ray_actor_options": {"num_cpus": 0},
         "max_ongoing_requests": 2 * settings.max_waiting + 64,
-        "graceful_shutdown_timeout_s": DRAIN_S,
+        "graceful_shutdown_timeout_s": settings.drain_s,
         "max_surge_percent": 100,
         "logging_config": QUIET,
     }
@@ -63,7 +61,7 @@ def _deployment(kind: type, settings: ServiceSettings) -> Any:
         max_ongoing_requests=settings.max_waiting,
         max_queued_requests=settings.max_waiting,
         user_config={},
-        graceful_shutdown_timeout_s=DRAIN_S,
+        graceful_shutdown_timeout_s=settings.drain_s,
         health_check_period_s=2,
         health_check_timeout_s=10,
         max_surge_percent=100,

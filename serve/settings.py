@@ -35,6 +35,9 @@ class ServiceSettings(BaseModel):
     """How long the first recording of a batch waits for others."""
     max_waiting: int = Field(256, ge=1)
     """Recordings that are accepted and not yet answered; beyond that the service answers 503."""
+    drain_s: float = Field(600.0, gt=0)
+    """How long a process that is to end goes on with what was accepted: as long as a request may take, which is
+    `request_timeout_s` of the HTTP options. Whoever ends the service has to wait as long before killing it."""
     retry_after_s: int = Field(1, ge=1)
     """What a refused client is told to wait."""
     max_body_mib: float = Field(64.0, gt=0)

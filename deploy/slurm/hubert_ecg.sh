@@ -30,24 +30,54 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 # Nodes of a large job come minutes apart; Ray's own 30 s would give up.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600
 
-nodes="$SLURM_JOB_NUM_NODES"
-first="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
-# The address that other nodes reach it by; a port of this job's own, should an earlier one still be closing down.
-address="$(getent ahostsv4 "$first" | awk 'NR == 1 {print $1}'):$((20000 + SLURM_JOB_ID % 10000))"
 # Beside the log: the command's process, to be asked to save, and whether it has ended well. Ray's own exit code is 0 also
 # where it could not start at all.
 run="$PWD/.hubert-ecg-$SLURM_JOB_ID"
 rm -f "$run.pid" "$run.done"
 
 asked=false
+step=
 # shellcheck disable=SC2329  # called by the trap
 ask_to_save() {
     asked=true
-    # The command runs on the first node, as this script does. Ray itself must live on until it has saved.
-    # Where there is no command yet, there is nothing to save either.
-    [ ! -e "$run.pid" ] || kill -TERM "$(cat "$run.pid")" || true
+    if [ -s "$run.pid" ]; then
+        # The command runs on the first node, as this script does. Ray itself must live on until it has saved.
+        kill -TERM "$(cat "$run.pid")" || true
+    elif [ -n "$step" ]; then
+        # Nodes are still awaited: there is no command that could save, and none is to begin now.
+        kill -TERM "$step" || true
+    fi
 }
 trap ask_to_save TERM
+
+nodes="$SLURM_JOB_NUM_NODES"
+# All lines are read, also where one is wanted: whoever writes into a pipe that was closed fails, and this script with it.
+first="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)"
+
+# An address of this name that other nodes reach: none of 127.*, by which each of them reaches itself.
+reached_by() {
+    getent ahostsv4 "$1" | awk '$1 !~ /^127\./ && !found {print $1; found = 1}' || true
+}
+head="${HUBERT_ECG_HEAD:-}"
+if [ "$nodes" -eq 1 ]; then
+    head="${head:-127.0.0.1}"
+elif [ -z "$head" ]; then
+    # Debian and others write a machine's own name into its /etc/hosts as 127.0.1.1; Slurm knows another address then.
+    head="$(reached_by "$first")"
+    [ -n "$head" ] || head="$(reached_by "$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')")"
+    if [ -z "$head" ]; then
+        echo "$first: wanted an address that other nodes reach it by, got '$(getent ahostsv4 "$first" | sed -n 1p)'; take" \
+            "its name out of the 127.* lines of its /etc/hosts, or give the address: HUBERT_ECG_HEAD=10.0.0.1 sbatch ..." >&2
+        exit 2
+    fi
+fi
+# A port of this job's own, should an earlier one still be closing down.
+address="$head:$((20000 + SLURM_JOB_ID % 10000))"
+if $asked; then
+    echo "out of time before anything began: queued again as job $SLURM_JOB_ID" >&2
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 143
+fi
 
 # The shell on the first node, not this one, expands what stands in single quotes.
 # shellcheck disable=SC2016

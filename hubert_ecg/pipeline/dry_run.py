@@ -1,9 +1,9 @@
 """What a job would take, said before anything starts or is written: `python -m jobs.<verb> ... --dry_run`."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hubert_ecg.pipeline.room import Room
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import MANIFEST, PARTS
 
@@ -27,39 +27,47 @@ class Estimate:
     pieces_are: str = "shard"
     workers: int = 0
     """Pieces at once as the settings have it; 0: as many as there are CPUs (or GPUs)."""
+    together: int = 1
+    """Pieces that only work together: the processes of one training."""
     cpus_each: float = 1.0
     gpus_each: float = 0.0
 
-    def at_once(self, cpus: int) -> int:
-        """Pieces at work on a machine or cluster of so many CPUs."""
-        fit = self.pieces if self.gpus_each else max(1, int(cpus / max(self.cpus_each, 1e-9)))
-        return max(1, min(self.pieces, self.workers or fit, fit))
+    def at_once(self, room: Room) -> int:
+        """Pieces at work in a room; where not even those that work together fit, as if they did."""
+        shares = ((room.cpus, self.cpus_each), (room.gpus, self.gpus_each))
+        fit = int(min(whole / share for whole, share in shares if share))
+        most = min(self.pieces, self.workers or fit, fit)
+        return max(self.together, most - most % self.together)
 
-    def hours(self, cpus: int) -> float:
-        """From start to end on so many CPUs, and as many GPUs as the settings ask for."""
-        pieces = self.at_once(cpus)
-        seconds = self.gpu_s / (pieces * self.gpus_each) if self.gpus_each else self.core_s / (pieces * self.cpus_each)
-        return seconds / 3600
+    def lacks(self, room: Room) -> str:
+        """What a room would have to have for the job to be taken at all; empty where it has it."""
+        wanted = {
+            "CPUs": (room.cpus, self.cpus_each * self.together),
+            "GPUs": (room.gpus, self.gpus_each * self.together),
+        }
+        short = [f"{need:g} {name}" for name, (whole, need) in wanted.items() if need > whole]
+        return f"; wanted at least {' and '.join(short)}, so it would be refused there" if short else ""
+
+    def hours(self, room: Room) -> float:
+        """From start to end in a room; a piece computes on its CPUs and on its GPUs one after the other."""
+        seconds = self.core_s / max(self.cpus_each, 1e-9) + (self.gpu_s / self.gpus_each if self.gpus_each else 0.0)
+        return seconds / self.at_once(room) / 3600
 
 
-def described(verb: str, estimate: Estimate, output: str, *, cpus: int | None = None) -> Iterator[str]:
+def described(verb: str, estimate: Estimate, output: str, room: Room) -> Iterator[str]:
     """Lines for people: rows, bytes, resources, hours and what the output directory holds already."""
-    cpus = cpus or len(os.sched_getaffinity(0))
     finished, state = _state(output, estimate.pieces if estimate.pieces_are == "shard" else 0)
     left = 1 - finished
     kind = f"{estimate.pieces_are}{'' if estimate.pieces == 1 else 's'}"
     each = f"{estimate.cpus_each:g} CPU" + (f" and {estimate.gpus_each:g} GPU" if estimate.gpus_each else "") + " each"
-    at_once = estimate.at_once(cpus)
-    hours, unit = (estimate.gpu_s, "GPU") if estimate.gpus_each else (estimate.core_s, "core")
-    where = f"{at_once * estimate.gpus_each:g} GPUs" if estimate.gpus_each else f"the {cpus} CPUs of this machine"
+    there = f" on {room}{estimate.lacks(room)}"
+    alone = ((estimate.core_s, "core"), (estimate.gpu_s, "GPU"))
+    of_one = " and ".join(f"{_hours(seconds / 3600 * left)} of one {unit}" for seconds, unit in alone if seconds)
     yield f"{verb}: dry run, nothing is started and nothing written"
     yield f"{verb}: rows       {estimate.rows:,} recordings"
     yield f"{verb}: bytes      {_bytes(estimate.input_bytes)} to read, about {_bytes(estimate.output_bytes)} to write"
-    yield f"{verb}: resources  {estimate.pieces:,} {kind}, {each}; {at_once:,} at once here"
-    yield (
-        f"{verb}: hours      {_hours(estimate.hours(cpus) * left)} on {where}, "
-        f"{_hours(hours / 3600 * left)} of one {unit} ({estimate.basis})"
-    )
+    yield f"{verb}: resources  {estimate.pieces:,} {kind}, {each}; {estimate.at_once(room):,} at once{there}"
+    yield f"{verb}: hours      {_hours(estimate.hours(room) * left)} on {room}, {of_one} ({estimate.basis})"
     yield f"{verb}: output     {output}: {state}"
 
 

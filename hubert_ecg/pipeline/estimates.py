@@ -14,6 +14,7 @@ from hubert_ecg.pipeline.extract import LATENT, describe_descriptor, preprocess_
 from hubert_ecg.pipeline.feed import READER_CPUS
 from hubert_ecg.pipeline.rates import SAMPLES_PER_CROP, Rates
 from hubert_ecg.pipeline.raw_input import RawRecordings
+from hubert_ecg.pipeline.room import Room
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 
@@ -22,12 +23,15 @@ SAMPLED_FILES = 64
 SIZES = "sizes of the tables, rates of hubert_ecg/pipeline/rates.py"
 
 
-def estimate(verb: str, config: Any, rates: Rates | None = None) -> Estimate:
-    """What `jobs.<verb>` would take with these settings. Raises what the stage would raise for its inputs."""
-    return _BY_VERB[verb](config, rates or Rates())
+def estimate(verb: str, config: Any, room: Room, rates: Rates | None = None) -> Estimate:
+    """What `jobs.<verb>` would take with these settings. Raises what the stage would raise for its inputs.
+
+    Of the room it matters whether it has GPUs: what runs a model is done by them then.
+    """
+    return _BY_VERB[verb](config, rates or Rates(), room)
 
 
-def _prepare(config: Any, rates: Rates) -> Estimate:
+def _prepare(config: Any, rates: Rates, room: Room) -> Estimate:
     raw = RawRecordings.of(config)
     return _of_raw(raw, config.preprocess(), rates)
 
@@ -67,15 +71,16 @@ def _record_bytes(path: str) -> int:
     return sum(max(0, files.version(stem + suffix)[0]) for suffix in (".hea", ".dat", ".mat"))
 
 
-def _dump(config: Any, rates: Rates) -> Estimate:
+def _dump(config: Any, rates: Rates, room: Room) -> Estimate:
     waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
     preprocess = preprocess_of(waveforms)
     share = config.sample_fraction * (config.end_fraction - config.start_fraction)
     rows = round(_rows_of(waveforms, config.split) * share)
     crops = rows * len(config.crop_starts_s)
     latent = config.descriptor == LATENT
-    work = _features_work(crops, config.checkpoint if latent else None, rates)
-    dim = work.pop("dim") if latent else describe_descriptor(config.descriptor, preprocess).dim
+    model = _model_of(config.checkpoint) if latent else None
+    work = _features_work(crops, model, config.precision, rates, room)
+    dim = model["dim"] if model else describe_descriptor(config.descriptor, preprocess).dim
     return Estimate(
         rows=rows,
         input_bytes=stored_bytes(waveforms.directory),
@@ -86,17 +91,18 @@ def _dump(config: Any, rates: Rates) -> Estimate:
     )
 
 
-def _label(config: Any, rates: Rates) -> Estimate:
+def _label(config: Any, rates: Rates, room: Room) -> Estimate:
     from hubert_ecg.storage.codebooks import load_codebook
 
     waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
     books = [load_codebook(path) for path in config.codebooks]
     crops = waveforms.rows * len(config.crop_starts_s)
-    latent = any(book.descriptor["name"] == LATENT for book in books)
+    latent = [book for book in books if book.descriptor["name"] == LATENT]
     if latent and config.checkpoint is None:
         raise ConfigError("--checkpoint: a codebook was made from latents of a checkpoint; name that checkpoint")
-    work = _features_work(crops, config.checkpoint if latent else None, rates)
-    work.pop("dim", None)
+    model = _model_of(config.checkpoint) if latent else None
+    precision = config.precision or (latent[0].descriptor.get("precision", "float32") if latent else "float32")
+    work = _features_work(crops, model, precision, rates, room)
     tokens = preprocess_of(waveforms).num_tokens
     return Estimate(
         rows=waveforms.rows,
@@ -108,18 +114,25 @@ def _label(config: Any, rates: Rates) -> Estimate:
     )
 
 
-def _features_work(crops: int, checkpoint: str | None, rates: Rates) -> dict[str, Any]:
-    """core_s and its basis for descriptors, or for the model of a checkpoint; then with its `dim`."""
-    if checkpoint is None:
+def _features_work(
+    crops: int, model: dict[str, Any] | None, precision: str, rates: Rates, room: Room
+) -> dict[str, Any]:
+    """The time of descriptors, or of a model's latents, and what it was derived from."""
+    if model is None:
         basis = f"{1 / rates.descriptor_core_s:,.0f} crops of 5 s per second and core, benchmarks.dump"
         return {"core_s": crops * rates.descriptor_core_s, "basis": basis}
-    model = _model_of(checkpoint)
-    return {"dim": model["dim"], **_model_work(crops, model["flops"], rates)}
+    return _model_work(crops, model["flops"], rates, room, precision)
 
 
-def _model_work(crops: float, flops: float, rates: Rates) -> dict[str, Any]:
-    basis = f"{flops / 1e9:.3g} GFLOP per crop of 5 s, {rates.core_flops / 1e9:.3g} GFLOP/s per core, benchmarks.model"
-    return {"core_s": crops * flops / rates.core_flops, "basis": basis}
+def _model_work(crops: float, flops: float, rates: Rates, room: Room, precision: str = "float32") -> dict[str, Any]:
+    """The time of a model's forward passes, on a GPU per piece where there are any, as run_shards has it."""
+    each = f"{flops / 1e9:.3g} GFLOP per crop of 5 s"
+    if not room.gpus:
+        basis = f"{each}, {rates.core_flops / 1e9:.3g} GFLOP/s per core, benchmarks.model"
+        return {"core_s": crops * flops / rates.core_flops, "basis": basis}
+    speed = rates.gpu_speed(precision)
+    basis = f"{each}, {speed / 1e12:.3g} TFLOP/s per GPU in {precision}, an assumption"
+    return {"gpu_s": crops * flops / speed, "gpus_each": 1.0, "basis": basis}
 
 
 def _model_of(checkpoint: str) -> dict[str, Any]:
@@ -150,7 +163,7 @@ def _new_model(size: str) -> dict[str, Any]:
     return {"flops": forward_flops(config, SAMPLES_PER_CROP), "dim": config.hidden_size, "bytes": 4 * weights}
 
 
-def _cluster(config: Any, rates: Rates) -> Estimate:
+def _cluster(config: Any, rates: Rates, room: Room) -> Estimate:
     from hubert_ecg.pipeline.codebook_choice import named_codebooks
 
     tables = [open_artifact(path, verb="dump", role="--features") for path in config.tables]
@@ -173,7 +186,7 @@ def _cluster(config: Any, rates: Rates) -> Estimate:
     )
 
 
-def _training(config: Any, rates: Rates) -> Estimate:
+def _training(config: Any, rates: Rates, room: Room) -> Estimate:
     """pretrain and finetune: steps, validations and checkpoints."""
     from hubert_ecg.pipeline.training_setup import Inputs, num_steps
 
@@ -193,12 +206,9 @@ def _training(config: Any, rates: Rates) -> Estimate:
     flops = model["flops"] * (rates.training_passes * seen + validated)
     workers = config.workers
     stored = stored_bytes(inputs.waveforms.directory)
-    time = (
-        {"gpu_s": flops / rates.gpu_flops, "gpus_each": workers.gpus_each}
-        if workers.use_gpu
-        else {"core_s": flops / rates.core_flops}
-    )
-    speed = rates.gpu_flops / 1e12 if workers.use_gpu else rates.core_flops / 1e12
+    precision = config.compute.precision
+    speed = rates.gpu_speed(precision) if workers.use_gpu else rates.core_flops
+    time = {"gpu_s": flops / speed, "gpus_each": workers.gpus_each} if workers.use_gpu else {"core_s": flops / speed}
     return Estimate(
         rows=rows,
         input_bytes=stored * max(1.0, (seen + validated) / max(1, inputs.waveforms.rows)),
@@ -207,21 +217,22 @@ def _training(config: Any, rates: Rates) -> Estimate:
         pieces=workers.num,
         pieces_are="training process",
         workers=workers.num,
+        together=workers.num,
         cpus_each=workers.cpus_each + READER_CPUS / workers.num,
         basis=f"{steps:,} steps of {config.batch_size}, {model['flops'] / 1e9:.3g} GFLOP forward per ECG, "
-        f"{speed:.3g} TFLOP/s per {'GPU, an assumption' if workers.use_gpu else 'core'}",
+        f"{speed / 1e12:.3g} TFLOP/s per {f'GPU in {precision}, an assumption' if workers.use_gpu else 'core'}",
         **time,
     )
 
 
-def _judging(config: Any, rates: Rates) -> Estimate:
+def _judging(config: Any, rates: Rates, room: Room) -> Estimate:
     """evaluate, calibrate and probe: a split of a waveform table through a model."""
     waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
     rows = _rows_of(waveforms, config.split) if hasattr(config, "split") else waveforms.rows
-    return _through_model(waveforms, rows, config, rates)
+    return _through_model(waveforms, rows, config, rates, room)
 
 
-def _through_model(waveforms: Manifest, rows: int, config: Any, rates: Rates) -> Estimate:
+def _through_model(waveforms: Manifest, rows: int, config: Any, rates: Rates, room: Room) -> Estimate:
     model = _model_of(config.checkpoint)
     return Estimate(
         rows=rows,
@@ -229,32 +240,36 @@ def _through_model(waveforms: Manifest, rows: int, config: Any, rates: Rates) ->
         output_bytes=rows * 200.0,
         pieces=waveforms.parts,
         workers=config.workers,
-        **_model_work(rows * config.crops.num_crops, model["flops"], rates),
+        **_model_work(rows * config.crops.num_crops, model["flops"], rates, room),
     )
 
 
-def _predict(config: Any, rates: Rates) -> Estimate:
+def _predict(config: Any, rates: Rates, room: Room) -> Estimate:
     if config.waveforms is not None:
         waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
-        return _through_model(waveforms, _rows_of(waveforms, config.split), config, rates)
+        return _through_model(waveforms, _rows_of(waveforms, config.split), config, rates, room)
     from hubert_ecg.storage.checkpoint import load_info
 
     raw = RawRecordings.of(config)
     reading = _of_raw(raw, PreprocessConfig.from_dict(load_info(config.checkpoint).preprocessing), rates)
-    work = _model_work(reading.rows * config.crops.num_crops, _model_of(config.checkpoint)["flops"], rates)
+    crops = reading.rows * config.crops.num_crops
+    work = _model_work(crops, _model_of(config.checkpoint)["flops"], rates, room)
     measuring = reading.rows * rates.measure_core_s if config.measurements else 0.0
     return Estimate(
         rows=reading.rows,
         input_bytes=reading.input_bytes,
         output_bytes=reading.rows * 200.0,
-        core_s=reading.core_s + work["core_s"] + measuring,
         pieces=reading.pieces,
         workers=config.workers,
-        basis=f"{reading.basis}; {work['basis']}",
+        **work
+        | {
+            "core_s": reading.core_s + work.get("core_s", 0.0) + measuring,
+            "basis": f"{reading.basis}; {work['basis']}",
+        },
     )
 
 
-def _explain(config: Any, rates: Rates) -> Estimate:
+def _explain(config: Any, rates: Rates, room: Room) -> Estimate:
     rows, size, parts = 1, 0.0, 1
     if config.waveforms is not None:
         waveforms = open_artifact(config.waveforms, verb="prepare", role="--waveforms")
@@ -267,11 +282,11 @@ def _explain(config: Any, rates: Rates) -> Estimate:
         output_bytes=rows * 1e6,
         pieces=max(1, parts),
         workers=config.workers,
-        **_model_work(crops, _model_of(config.checkpoint)["flops"], rates),
+        **_model_work(crops, _model_of(config.checkpoint)["flops"], rates, room),
     )
 
 
-def _compare(config: Any, rates: Rates) -> Estimate:
+def _compare(config: Any, rates: Rates, room: Room) -> Estimate:
     tables = [open_artifact(path, verb="evaluate", role="--evaluations") for path in config.evaluations]
     rows = sum(table.rows for table in tables)
     size = sum(stored_bytes(table.directory) for table in tables if table.parts)
@@ -280,7 +295,7 @@ def _compare(config: Any, rates: Rates) -> Estimate:
     )
 
 
-def _one_file(config: Any, rates: Rates) -> Estimate:
+def _one_file(config: Any, rates: Rates, room: Room) -> Estimate:
     """convert and export: one checkpoint, read and written."""
     model = _model_of(config.input if hasattr(config, "input") else config.checkpoint)
     return Estimate(
@@ -293,7 +308,7 @@ def _one_file(config: Any, rates: Rates) -> Estimate:
     )
 
 
-def _tune(config: Any, rates: Rates) -> Estimate:
+def _tune(config: Any, rates: Rates, room: Room) -> Estimate:
     """All trials of a search at their full length: an upper bound, as schedulers end most of them early."""
     from hubert_ecg.pipeline.search_plan import SearchPlan
 
@@ -302,7 +317,7 @@ def _tune(config: Any, rates: Rates) -> Estimate:
     [*before, last] = plan.sweep(files.absolute(config.output), None).runs(params, files.absolute(config.output))
     trials = plan.total * len(config.tables)
     try:
-        one = estimate(last.verb, last.config, rates)
+        one = estimate(last.verb, last.config, room, rates)
     except HubertEcgError as error:
         if not before:
             raise
@@ -319,13 +334,14 @@ def _tune(config: Any, rates: Rates) -> Estimate:
         pieces=trials * one.pieces,
         pieces_are="training process",
         workers=config.max_concurrent * one.pieces,
+        together=one.together,
         cpus_each=one.cpus_each,
         gpus_each=one.gpus_each,
         basis=f"{trials} trials to their end, each {one.basis}",
     )
 
 
-def _sample(config: Any, rates: Rates) -> Estimate:
+def _sample(config: Any, rates: Rates, room: Room) -> Estimate:
     from hubert_ecg.ecg.simulate import CONDITIONS
 
     ecgs = len(CONDITIONS) + 6
@@ -340,7 +356,7 @@ def _rows_of(waveforms: Manifest, split: str) -> int:
     return waveforms.rows if split == "all" else int(waveforms.facts["splits"].get(split, 0))
 
 
-_BY_VERB: dict[str, Callable[[Any, Rates], Estimate]] = {
+_BY_VERB: dict[str, Callable[[Any, Rates, Room], Estimate]] = {
     "prepare": _prepare,
     "dump": _dump,
     "cluster": _cluster,

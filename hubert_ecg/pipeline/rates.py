@@ -31,8 +31,14 @@ class Rates:
     """Operations per second of one core in a model: `tiny` at 102 ECGs of three crops per second (the same line)."""
     gpu_flops: float = 0.3 * 121e12
     """Of one GPU in bfloat16: 30 % of the peak of an L4. An assumption; benchmarks.model measures it."""
+    gpu_float32_flops: float = 0.3 * 30.3e12
+    """The same in float32, in which predict, evaluate, calibrate, explain and probe compute: 30 % of that peak of an
+    L4. An assumption."""
     kmeans_core_flops: float = 1.0e10
     """Of one core in k-means. An assumption, a quarter of what it reaches in a model."""
+    interval_core_s: float = 5e-8
+    """One core, one recording and label in one resampling of an evaluation (timed with 100,000 recordings of 5
+    labels)."""
     training_passes: float = 3.0
     """Forward and backward passes of a step, in forward passes."""
     measure_core_s: float = 0.5
@@ -45,6 +51,10 @@ class Rates:
     """One token of one codebook in a label table."""
     feature_bytes: float = 4.0
     """One number of a feature table."""
+
+    def gpu_speed(self, precision: str) -> float:
+        """Operations per second of one GPU in a precision of 32 or 16 bits."""
+        return self.gpu_float32_flops if precision == "float32" else self.gpu_flops
 
     def prepare_s(self, *, remote: bool) -> float:
         """One worker, one ECG in jobs.prepare: its computing, or where that is longer the wait for the store, of which

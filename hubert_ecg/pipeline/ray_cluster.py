@@ -32,14 +32,9 @@ def start_ray(*, num_cpus: int | None = None) -> None:
     Does nothing when this process is connected already. Ray's usage statistics stay off unless the user turned them
     on: a hospital's machines do not report anywhere by default.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray would otherwise announce a change of default that this project does not depend on, at every start.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", NOISE)
+    _be_quiet()
     import ray
 
-    # That a local cluster guards itself with a token is as it should be, and no warning.
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     if not ray.is_initialized():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
@@ -50,6 +45,16 @@ def start_ray(*, num_cpus: int | None = None) -> None:
                 ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING)
         log.info("Ray: %d CPUs, %d GPUs", available("CPU"), available("GPU"))
     quiet_ray_data()
+
+
+def _be_quiet() -> None:
+    """Settings that Ray reads when it is imported or started."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would otherwise announce a change of default that this project does not depend on, at every start.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", NOISE)
+    # That a local cluster guards itself with a token is as it should be, and no warning.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
 def quiet_ray_data() -> Any:
@@ -91,6 +96,22 @@ def cluster_limits() -> dict[str, int]:
         return {name.strip(): int(count) for name, count in pairs}
     except ValueError as error:
         raise ConfigError(f"{LIMITS}: wanted the like of CPU=128,GPU=8, got {text!r}") from error
+
+
+def cluster_resources_of(address: str) -> dict[str, float]:
+    """Resource -> how much of it a running cluster has now. Nothing is left connected that was not before."""
+    _be_quiet()
+    import ray
+
+    if ray.is_initialized():
+        return dict(ray.cluster_resources())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        return dict(ray.cluster_resources())
+    finally:
+        ray.shutdown()
 
 
 def require_cpus(wanted: float, what: str) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded
-from serve.client import DEFAULT_URL
-from serve.diagnosis.settings import URL_VARIABLE, AppSettings
+from serve.client import DEFAULT_URL, KEY_VARIABLE
+from serve.diagnosis.settings import OPENAI_KEY_VARIABLE, URL_VARIABLE, AppSettings
 from serve.diagnosis.style import THEME
 from serve.diagnosis.uploads import DEFAULT_MAX_MIB
+from serve.exposure import is_loopback
 
 APP = Path(__file__).resolve().parents[1] / "streamlit_app.py"
-_ENDING_S = 90.0
-"""The service finishes what it accepted."""
+_ENDING_S = 30.0
+"""From the end of the service's work, which may take its drain_s, to the end of its process."""
 _LOOK_S = 0.3
 _SHELLS_CODE = 128
 
@@ -34,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         environment[URL_VARIABLE] = flags.service_url
     else:
         environment[URL_VARIABLE] = f"http://127.0.0.1:{flags.service_port}"
-    AppSettings.of_environment(environment)
+    warn_if_exposed(flags.host, AppSettings.of_environment(environment))
     commands = [] if flags.service_url else [_service(flags)]
-    commands.append(_app(flags, _max_upload_mib(flags)))
+    max_upload_mib, drain_s = _limits(flags)
+    commands.append(_app(flags, max_upload_mib))
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stopped.append(received))
@@ -46,12 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         while not stopped and all(process.poll() is None for process in running):
             time.sleep(_LOOK_S)
     finally:
-        ended = _end(running)
+        ended = _end(running, drain_s)
     if not stopped and any(ended):
         sys.exit(next(code for code in ended if code))
 
 
-def _end(running: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+def warn_if_exposed(host: str, settings: AppSettings) -> None:
+    """Say so when others reach the app, which asks nobody who they are, and it holds keys that they could use."""
+    held = {OPENAI_KEY_VARIABLE: settings.openai_key, KEY_VARIABLE: settings.service_key}
+    names = " and ".join(name for name, key in held.items() if key)
+    if names and not is_loopback(host):
+        print(
+            f"WARNING: the app listens on {host} and holds {names}: whoever reaches it uses them. Listen on 127.0.0.1 "
+            f"and put a proxy in front that asks for a login, or start the app without them",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _end(running: Sequence[subprocess.Popen[bytes]], drain_s: float) -> list[int]:
     """SIGTERM to whoever runs, and their exit codes. A second signal of the user's must not leave one behind."""
     for process in running:
         if process.poll() is None:
@@ -59,21 +74,22 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> list[int]:
     codes = []
     for process in running:
         try:
-            codes.append(process.wait(_ENDING_S))
+            codes.append(process.wait(drain_s + _ENDING_S))
         except subprocess.TimeoutExpired:
             process.kill()
             codes.append(process.wait())
     return [code if code >= 0 else _SHELLS_CODE - code for code in codes]
 
 
-def _max_upload_mib(flags: argparse.Namespace) -> float:
-    """What the service takes. Raises ConfigError for settings that it would refuse."""
+def _limits(flags: argparse.Namespace) -> tuple[float, float]:
+    """MiB that the service takes, and seconds that it may take to end. Raises ConfigError for what it would refuse."""
     if flags.service_url:
-        return DEFAULT_MAX_MIB
+        return DEFAULT_MAX_MIB, 0.0
     # What the service imports takes seconds, and an app that stands alone does not need it.
     from serve.__main__ import CONFIG, read_config, settings_of
 
-    return settings_of(read_config(CONFIG), flags.checkpoint, flags.set).max_body_mib
+    settings = settings_of(read_config(CONFIG), flags.checkpoint, flags.set)
+    return settings.max_body_mib, settings.drain_s
 
 
 def _service(flags: argparse.Namespace) -> list[str]:

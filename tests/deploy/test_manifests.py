@@ -37,7 +37,7 @@ def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
 def test_every_command_of_the_manifests_parses() -> None:
     entrypoint = commands(JOB["spec"]["entrypoint"])
     assert [re.search(r"jobs\.(\w+)", command)[1] for command in entrypoint] == [
-        *("prepare", "dump", "cluster", "label", "pretrain", "finetune")
+        *("prepare", "dump", "cluster", "label", "pretrain", "finetune", "calibrate", "evaluate")
     ]
     made: set[str] = set()
     for command in entrypoint:
@@ -109,12 +109,39 @@ def test_the_service_is_one_that_serve_takes() -> None:
     assert settings.max_replicas * settings.cpus_per_replica <= cores * cpu["maxReplicas"]
 
 
+def test_whoever_ends_the_service_lets_it_finish() -> None:
+    content = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
+    here = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    for config in (content, here):
+        [application] = config["applications"]
+        settings = ServiceSettings.model_validate(application["args"])
+        assert settings.drain_s >= config["http_options"]["request_timeout_s"]
+        assert SERVICE["spec"]["rayClusterDeletionDelaySeconds"] > settings.drain_s
+        [stop] = re.findall(r"docker run --stop-timeout (\d+)", (ROOT / "Dockerfile").read_text())
+        assert int(stop) > settings.drain_s
+
+
 STUBS = {
-    "scontrol": 'if [ "$1" = show ]; then echo localhost; else echo "$@" > "$CALLS"; fi',
-    "getent": 'echo "127.0.0.1 STREAM localhost"',
+    "scontrol": """
+        case "$1 $2" in
+            "show hostnames") echo node1; echo node2 ;;
+            "show node") echo "   NodeAddr=${NODE_ADDR:-node1} NodeHostName=node1" ;;
+            *) echo "$@" > "$CALLS" ;;
+        esac""",
+    "getent": """
+        if [ -n "${SLOW_NAMES:-}" ]; then touch asked_names; sleep 1; fi
+        case "$2" in
+            node1) echo "${NAME_ADDR:-10.0.0.7} STREAM node1" ;;
+            *) echo "$2 STREAM" ;;
+        esac""",
     # Slurm and Ray start processes; here they are started one after the other, without either.
     "srun": 'while [ "$1" != ray ]; do shift; done; exec "$@"',
-    "ray": 'while [ "$1" != -- ]; do shift; done; shift; if [ -n "${RAY_FAILS:-}" ]; then exit 0; fi; "$@"',
+    "ray": """
+        echo "$@" > started
+        while [ "$1" != -- ]; do shift; done; shift
+        if [ -n "${RAY_FAILS:-}" ]; then exit 0; fi
+        if [ -n "${NODES_MISSING:-}" ]; then exec sleep 60; fi
+        "$@\"""",
 }
 
 
@@ -131,7 +158,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "SLURM_SUBMIT_DIR": str(tmp_path),
         "SLURM_JOB_ID": "123",
         "SLURM_JOB_NUM_NODES": "1",
-        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_JOB_NODELIST": "node[1-2]",
         "CALLS": str(tmp_path / "calls"),
     }
     for name, value in settings.items():
@@ -171,6 +198,61 @@ def test_slurm_asks_the_command_to_save_before_time_is_up(slurm: Path) -> None:
     assert script.returncode == 143, said
     assert (slurm / "saved").exists()
     assert (slurm / "calls").read_text() == "requeue 123\n"
+
+
+def test_slurm_before_the_nodes_are_there_ends_at_once_and_is_queued_again(
+    slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the command would begin after the signal, be told nothing, and be killed when the time is up."""
+    monkeypatch.setenv("NODES_MISSING", "yes")
+    script = subprocess.Popen(["bash", SCRIPT, "touch", "ran"], stderr=subprocess.PIPE, text=True)
+    wait_for(slurm / "started")
+    script.terminate()
+    _, said = script.communicate(timeout=30)
+    assert script.returncode == 143, said
+    assert (slurm / "calls").read_text() == "requeue 123\n"
+    assert not (slurm / "ran").exists()
+
+
+def test_slurm_before_anything_has_begun_starts_nothing(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    monkeypatch.setenv("SLOW_NAMES", "yes")
+    script = subprocess.Popen(["bash", SCRIPT, "true"], stderr=subprocess.PIPE, text=True)
+    wait_for(slurm / "asked_names")
+    script.terminate()
+    _, said = script.communicate(timeout=30)
+    assert script.returncode == 143, said
+    assert (slurm / "calls").read_text() == "requeue 123\n"
+    assert not (slurm / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "slurms", "given", "address"),
+    [
+        ("10.0.0.7", "node1", "", "10.0.0.7"),
+        ("127.0.1.1", "10.0.0.8", "", "10.0.0.8"),  # Debian's /etc/hosts
+        ("127.0.1.1", "node1", "10.0.0.9", "10.0.0.9"),
+    ],
+)
+def test_slurm_takes_an_address_that_other_nodes_reach(
+    slurm: Path, monkeypatch: pytest.MonkeyPatch, names: str, slurms: str, given: str, address: str
+) -> None:
+    values = {"SLURM_JOB_NUM_NODES": "2", "NAME_ADDR": names, "NODE_ADDR": slurms, "HUBERT_ECG_HEAD": given}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    result = subprocess.run(["bash", SCRIPT, "true"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert f"--address {address}:20123 --min-nodes 2" in (slurm / "started").read_text()
+
+
+def test_slurm_refuses_an_address_that_each_node_has_for_itself(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    monkeypatch.setenv("NAME_ADDR", "127.0.1.1")
+    result = subprocess.run(["bash", SCRIPT, "true"], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "node1: wanted an address that other nodes reach it by, got '127.0.1.1 STREAM node1'" in result.stderr
+    assert "HUBERT_ECG_HEAD=10.0.0.1 sbatch" in result.stderr
+    assert not (slurm / "started").exists()
 
 
 def wait_for(path: Path, seconds: float = 20.0) -> None:

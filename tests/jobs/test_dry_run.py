@@ -1,8 +1,11 @@
 """--dry_run of every job: rows, bytes, resources and hours from manifests; Ray is not started, nothing written."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,15 @@ import pytest
 
 from hubert_ecg.clustering.codebook import Codebook
 from hubert_ecg.datasets.labels import LabelSet
-from hubert_ecg.errors import ArtifactError, ConfigError
+from hubert_ecg.errors import ArtifactError, ConfigError, ResourceError
 from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
 from hubert_ecg.pipeline.dry_run import Estimate, described
 from hubert_ecg.pipeline.estimates import estimate
 from hubert_ecg.pipeline.extract import describe_descriptor
 from hubert_ecg.pipeline.prepare import PrepareConfig
 from hubert_ecg.pipeline.rates import Rates
+from hubert_ecg.pipeline.ray_cluster import LIMITS
+from hubert_ecg.pipeline.room import Room, room_of_job
 from hubert_ecg.storage.artifact import StageOutput, begin, write_part
 from hubert_ecg.storage.checkpoint import CheckpointInfo, save_checkpoint
 from hubert_ecg.storage.codebooks import save_codebook
@@ -26,6 +31,7 @@ from jobs.cli import parse
 from tests.job_commands import ROOT, STAGES, config_class
 
 RATES = Rates()
+CPUS, GPUS = Room(cpus=4), Room(cpus=64, gpus=8, place="the Ray cluster at head:6379")
 
 
 def artifact(place: Path, verb: str, config: dict[str, Any], facts: dict[str, Any], rows: tuple[int, ...]) -> str:
@@ -111,11 +117,12 @@ ROWS = {
 }
 
 
-def of(verb: str, place: Path, more: str = "") -> Estimate:
+def of(verb: str, place: Path, more: str = "", room: Room = CPUS) -> Estimate:
     names = {entry.name: str(entry) for entry in place.iterdir()}
     arguments = FLAGS[verb].format(**names).replace("label_set:", "label_set: ").split(" --")
     flags = [word for flag in " --".join(arguments).split(" --") if flag for word in _words(flag)]
-    return estimate(verb, parse(verb, config_class(verb), [*flags, "--output", str(place / "new"), *more.split()]))
+    config = parse(verb, config_class(verb), [*flags, "--output", str(place / "new"), *more.split()])
+    return estimate(verb, config, room)
 
 
 def _words(flag: str) -> list[str]:
@@ -131,7 +138,7 @@ def test_every_job_says_what_it_would_take(verb: str, place: Path) -> None:
     assert made.output_bytes > 0
     assert made.core_s > 0
     assert made.pieces >= 1
-    lines = list(described(verb, made, str(place / "new"), cpus=4))
+    lines = list(described(verb, made, str(place / "new"), CPUS))
     shown = "\n".join(lines)
     for word in ("rows", "bytes", "resources", "hours", "output"):
         assert f"{verb}: {word}" in shown
@@ -148,18 +155,106 @@ def test_figures_by_hand(place: Path) -> None:
     # 100 steps of 10, three passes each, and three validations of 300 recordings, at 19.1 GFLOP forward.
     flops = 19.147988992e9
     assert of("pretrain", place).core_s == pytest.approx(flops * (3 * 1000 + 3 * 300) / RATES.core_flops)
-    on_gpus = of("pretrain", place, "--workers.num 2 --workers.use_gpu true")
+    on_gpus = of("pretrain", place, "--workers.num 2 --workers.use_gpu true --compute.precision bfloat16")
     assert on_gpus.gpu_s == pytest.approx(flops * 3900 / RATES.gpu_flops)
-    assert on_gpus.hours(cpus=1) == pytest.approx(on_gpus.gpu_s / 2 / 3600)
+    assert on_gpus.hours(GPUS) == pytest.approx(on_gpus.gpu_s / 2 / 3600)
+    slower = of("pretrain", place, "--workers.num 2 --workers.use_gpu true")
+    assert slower.gpu_s == pytest.approx(flops * 3900 / RATES.gpu_float32_flops)
     # 2 passes over 600 recordings in batches of 100.
     assert "12 steps of 100" in of("finetune", place).basis
 
 
+MODEL_WORK = {
+    **{verb: "" for verb in ("predict", "evaluate", "calibrate", "probe", "explain")},
+    "dump": "--descriptor latent --checkpoint {C} --layer 1",
+}
+
+
+@pytest.mark.parametrize("verb", sorted(MODEL_WORK))
+def test_models_run_on_gpus_where_there_are_any(verb: str, place: Path) -> None:
+    more = MODEL_WORK[verb].format(C=place / "C")
+    on_cores, on_gpus = of(verb, place, more), of(verb, place, more, GPUS)
+    assert on_cores.gpus_each == 0
+    assert on_gpus.core_s == 0
+    operations = on_cores.core_s * RATES.core_flops
+    assert on_gpus.gpu_s == pytest.approx(operations / RATES.gpu_float32_flops)
+    # Four shards, or as many explained recordings, on as many of the eight GPUs.
+    assert on_gpus.hours(GPUS) == pytest.approx(on_gpus.gpu_s / 4 / 3600)
+    if verb == "dump":
+        half = of(verb, place, f"{more} --precision bfloat16", GPUS)
+        assert half.gpu_s == pytest.approx(operations / RATES.gpu_flops)
+    shown = "\n".join(described(verb, on_gpus, str(place / "new"), GPUS))
+    assert "4 at once on 64 CPUs and 8 GPUs of the Ray cluster at head:6379" in shown
+
+
+@pytest.mark.parametrize("verb", ["prepare", "cluster", "compare", "label"])
+def test_other_work_stays_on_cores(verb: str, place: Path) -> None:
+    assert of(verb, place, "", GPUS) == of(verb, place)
+
+
 def test_hours_follow_the_pieces_that_fit() -> None:
     work = Estimate(rows=1, input_bytes=0, output_bytes=0, basis="", core_s=7200, pieces=10)
-    assert work.hours(cpus=1) == 2
-    assert work.hours(cpus=4) == 0.5
-    assert work.hours(cpus=100) == pytest.approx(0.2)
+    assert work.hours(Room(cpus=1)) == 2
+    assert work.hours(Room(cpus=4)) == 0.5
+    assert work.hours(Room(cpus=100)) == pytest.approx(0.2)
+    both = Estimate(rows=1, input_bytes=0, output_bytes=0, basis="", core_s=7200, gpu_s=3600, pieces=10, gpus_each=0.5)
+    assert both.hours(Room(cpus=9, gpus=2)) == pytest.approx((2 + 2) / 4)
+    assert both.hours(Room(cpus=3, gpus=2)) == pytest.approx((2 + 2) / 3)
+
+
+def test_a_training_that_does_not_fit_is_said_to_be_refused(place: Path) -> None:
+    wanted = of("pretrain", place, "--workers.num 2 --workers.use_gpu true")
+    shown = "\n".join(described("pretrain", wanted, str(place / "new"), CPUS))
+    assert "2 at once on 4 CPUs of this machine; wanted at least 2 GPUs, so it would be refused there" in shown
+    assert "refused" not in "\n".join(described("pretrain", wanted, str(place / "new"), GPUS))
+    one = of("pretrain", place)
+    assert "wanted at least 1.5 CPUs" in "\n".join(described("pretrain", one, str(place / "new"), Room(cpus=1)))
+
+
+def test_the_room_is_this_machines_or_what_the_cluster_may_grow_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.delenv(LIMITS, raising=False)
+    here = room_of_job()
+    assert (here.cpus, here.place) == (len(os.sched_getaffinity(0)), "this machine")
+    monkeypatch.setenv(LIMITS, "CPU=12800,GPU=800")
+    assert room_of_job() == Room(cpus=12800, gpus=800, place="a cluster that may grow so far")
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # Bound, but nobody listens.
+        monkeypatch.setenv("RAY_ADDRESS", f"{scheme}127.0.0.1:{taken.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(
+            ResourceError, match=rf"the Ray cluster at {scheme}127\.0\.0\.1:\d+ to say.*refused.*is it up"
+        ):
+            room_of_job()
+    assert time.monotonic() - began < 10
+
+
+JOINS = """
+import os, subprocess, sys
+import ray
+context = ray.init(num_cpus=7, num_gpus=3, include_dashboard=False)
+for limits in ("", "CPU=70"):
+    environment = os.environ | {"RAY_ADDRESS": context.address_info["address"], "HUBERT_ECG_CLUSTER_LIMITS": limits}
+    words = "-m jobs.prepare --source simulated --shard_size 1 --output W --dry_run".split()
+    subprocess.run([sys.executable, *words], env=environment, check=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_is_asked_for_its_cpus(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", JOINS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7 at once on 7 CPUs and 3 GPUs of the Ray cluster at " in done.stdout
+    assert "70 at once on 70 CPUs and 3 GPUs of the Ray cluster at " in done.stdout
+    assert "as far as it may grow" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_was_begun_counts_what_is_left(place: Path, tmp_path: Path) -> None:
@@ -168,26 +263,26 @@ def test_a_run_that_was_begun_counts_what_is_left(place: Path, tmp_path: Path) -
     work = Estimate(rows=8, input_bytes=0, output_bytes=0, basis="b", core_s=4 * 3600, pieces=4)
     for part in range(3):
         write_part(output.directory, part, pa.table({"x": [1]}))
-    shown = "\n".join(described("dump", work, output.directory, cpus=1))
+    shown = "\n".join(described("dump", work, output.directory, Room(cpus=1)))
     assert "begun, 3 of 4 shards are finished" in shown
-    assert "1.0 h on the 1 CPUs" in shown
+    assert "1.0 h on 1 CPU of this machine" in shown
     output.finish(parts=3, facts={})
-    assert "nothing to do" in "\n".join(described("dump", work, output.directory, cpus=1))
+    assert "nothing to do" in "\n".join(described("dump", work, output.directory, Room(cpus=1)))
 
 
 def test_what_the_stage_would_refuse_is_refused(place: Path) -> None:
     with pytest.raises(ArtifactError, match="wanted the output of jobs.prepare"):
-        estimate("dump", parse("dump", config_class("dump"), ["--waveforms", str(place / "F"), "--output", "F"]))
+        estimate("dump", parse("dump", config_class("dump"), ["--waveforms", str(place / "F"), "--output", "F"]), CPUS)
     flags = ["--waveforms", str(place / "W"), "--label_set", "absent", "--output", "M"]
     with pytest.raises(ConfigError, match="wanted one of the waveforms' sets"):
-        estimate("finetune", parse("finetune", config_class("finetune"), flags))
+        estimate("finetune", parse("finetune", config_class("finetune"), flags), CPUS)
 
 
 def test_raw_files_are_weighed_by_some_of_them(tmp_path: Path) -> None:
     for place in range(130):
         np.save(tmp_path / f"e{place:03d}.npy", np.zeros((12, 50), np.float32))
     flags = ["--source", "files", "--input", str(tmp_path), "--output", str(tmp_path / "W")]
-    made = estimate("prepare", parse("prepare", config_class("prepare"), flags))
+    made = estimate("prepare", parse("prepare", config_class("prepare"), flags), CPUS)
     size = (tmp_path / "e000.npy").stat().st_size
     assert (made.rows, made.input_bytes) == (130, 130 * size)
     assert made.core_s == pytest.approx(130 * RATES.prepare_core_s)
