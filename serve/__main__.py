@@ -30,6 +30,8 @@ from serve.settings import ServiceSettings
 log = logging.getLogger("serve")
 
 CONFIG = Path(__file__).with_name("config.yaml")
+CANCELLED_S = 10.0
+"""What a call that is taken back may take to notice."""
 RAY_SETTINGS = {
     # Somebody waits for an answer: no lower priority than other work of this machine, as Ray's workers have.
     "RAY_worker_niceness": "0",
@@ -99,18 +101,26 @@ def stop(signals: Signals, *, drain_s: float) -> None:
     import ray
     from ray import serve
 
+    finished = True
     if drain_s:
         log.info("ending: finishing what was accepted; Ctrl-C ends at once")
-        _drain(signals, drain_s)
+        finished = _drain(signals, drain_s)
     else:
         log.info("ending before the service was up")
-    serve.shutdown()
+    if finished or os.environ.get("RAY_ADDRESS"):
+        serve.shutdown()
+    else:
+        # Serve, too, would wait for what was accepted. The Ray that was started here takes it with it, of which threads
+        # of Serve's in this process would tell at length.
+        logging.disable(logging.CRITICAL)
     ray.shutdown()
 
 
-def _drain(signals: Signals, drain_s: float) -> None:
-    """Wait until all that was accepted is answered, the time is over, or Ctrl-C comes."""
+def _drain(signals: Signals, drain_s: float) -> bool:
+    """Wait until all that was accepted is answered, the time is over, or Ctrl-C comes; False for the last."""
     from ray import serve
+    from ray.exceptions import TaskCancelledError
+    from ray.serve.exceptions import RequestCancelledError
 
     answered = serve.get_app_handle(APPLICATION).drain.remote()
     done = 0
@@ -120,15 +130,21 @@ def _drain(signals: Signals, drain_s: float) -> None:
             answered.result(timeout_s=drain_s)
         except TimeoutError:
             log.warning("some requests took longer than drain_s = %g s and are given up", drain_s)
+        except (RequestCancelledError, TaskCancelledError):
+            pass
         finally:
             signals.put(done)
 
-    threading.Thread(target=wait, daemon=True).start()
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
     # SIGTERM may well come twice, as when Ctrl-C in a terminal reaches this process and the one that started it.
     while (received := signals.get()) != done:
         if received == signal.SIGINT:
             log.warning("ending at once: what was accepted is given up")
-            return
+            answered.cancel()
+            waiting.join(CANCELLED_S)  # A thread that asks Ray for something after its end would end the process.
+            return False
+    return True
 
 
 def read_config(path: Path) -> dict[str, Any]:

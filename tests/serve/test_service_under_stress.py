@@ -203,3 +203,24 @@ def test_sigterm_finishes_what_was_accepted(checkpoint: str) -> None:
         answers = asyncio.run(ask(service))
         assert [answer.status_code for answer in answers] == [200] * 4
         assert service.end() == 0
+
+
+def test_a_second_signal_of_the_users_does_not_wait_for_what_was_accepted(checkpoint: str) -> None:
+    body = npy(np.stack([ecg(i % 8) for i in range(64)]))
+
+    async def ask(service: Service) -> list[Any]:
+        async with open_client(service) as client:
+            calls = [asyncio.create_task(client.post("/v1/predict", content=body, params=RATE)) for _ in range(4)]
+            while "hubert_ecg_waiting 256.0" not in (await client.get("/metrics")).text:
+                await asyncio.sleep(0.05)
+            service.process.send_signal(signal.SIGTERM)
+            while not any("ending: finishing" in line for line in service.said()):
+                await asyncio.sleep(0.05)
+            service.process.send_signal(signal.SIGINT)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    with running({"c": checkpoint}, num_crops=64, cpus_per_replica=0.5) as service:
+        answers = asyncio.run(ask(service))
+        assert service.process.wait(30) == 0, "".join(service.said())[-6000:]
+        assert any("what was accepted is given up" in line for line in service.said())
+    assert not all(isinstance(answer, httpx.Response) and answer.status_code == 200 for answer in answers)
