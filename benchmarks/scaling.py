@@ -1,16 +1,17 @@
 """What a second worker brings to jobs.dump and jobs.label, and what the driver of a job keeps in memory per file.
 
-    python -m benchmarks.scaling --records 20000 --files 1000 100000
+    python -m benchmarks.scaling --records 100000 --files 1000 100000
 
 Scaling: the same job on Ray clusters of one and of two cores, started before the clock, in turns; efficiency is half of
 the ratio of the two times. The driver and Ray's own processes share the machine's cores with the workers,
 so that two workers on two cores cannot reach 100 %. Memory: the peak of the driver's own process (not its workers') in
-jobs.prepare over so many recordings, each a file of its own in the listing, less its peak with the fewest of them.
+jobs.prepare over so many recordings, each a file of its own in the listing, less its peak with the fewest of them; all
+in processes that have prepared a few files before. Linux only.
 """
 
 import argparse
 import json
-import resource
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from benchmarks.dump import mfcc_codebook, recut, simulated, tiled
 from benchmarks.report import Report, Row, reporting
 from hubert_ecg.storage.artifact import open_artifact
 
+WARM_UP_FILES = 200
 WARM_UP_S = 2.0
 """That idle worker processes are given to start."""
 
@@ -32,7 +34,7 @@ WARM_UP_S = 2.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["scaling", "memory"], help="one part (default: both)")
-    parser.add_argument("--records", type=int, default=20_000, help="records of the jobs at one and two workers")
+    parser.add_argument("--records", type=int, default=100_000, help="records of the jobs at one and two workers")
     parser.add_argument("--runs", type=int, default=3, help="runs of each job at each number of workers")
     parser.add_argument("--files", type=int, nargs=2, default=(1000, 100_000), help="files of the jobs whose driver")
     parser.add_argument("--driver", type=int, metavar="FILES", help=argparse.SUPPRESS)
@@ -107,12 +109,15 @@ def driver_memory(archive: Path, few: int, many: int, report: Report) -> None:
 
 
 def _drive(archive: Path, files: int) -> dict[str, int]:
-    """Prepare so many files and tell this process's peak."""
+    """Prepare so many files and tell this process's peak meanwhile; that of imports and start-up does not count."""
     from hubert_ecg.pipeline.prepare import prepare
 
     names = [f"ecg{index:03d}" for index in range(preparing.DISTINCT)]
+    prepare(preparing.settings(archive, names, WARM_UP_FILES))
+    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is what is in use now
     prepare(preparing.settings(archive, names, files))
-    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    status = Path("/proc/self/status").read_text()
+    return {"peak_bytes": int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024}
 
 
 if __name__ == "__main__":
