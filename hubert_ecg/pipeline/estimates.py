@@ -139,13 +139,13 @@ def _new_model(size: str) -> dict[str, Any]:
     """The same for a model that is not there yet."""
     import torch
 
-    from hubert_ecg.models import HubertECG, model_config
+    from hubert_ecg.models import model_config
+    from hubert_ecg.models.encoders import new_encoder
     from hubert_ecg.models.flops import forward_flops
-    from hubert_ecg.models.state_space import StateSpaceEncoder
 
     config = model_config(size, 100, vocab_sizes=(100,))  # type: ignore[arg-type]
     with torch.device("meta"):
-        model = StateSpaceEncoder(config) if config.encoder == "state_space" else HubertECG(config)
+        model = new_encoder(config)
     weights = sum(weight.numel() for weight in model.parameters())
     return {"flops": forward_flops(config, SAMPLES_PER_CROP), "dim": config.hidden_size, "bytes": 4 * weights}
 

@@ -12,11 +12,11 @@ from torch import nn
 from hubert_ecg.datasets.source import LabelSet
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ConfigError
-from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
+from hubert_ecg.models import HubertECGClassifier, model_config
 from hubert_ecg.models.adapt import LoraConfig, add_lora, load_trained_weights, merge_lora, trained_weights
-from hubert_ecg.models.config import HeadActivation
+from hubert_ecg.models.config import HeadActivation, Size, encoder_of
 from hubert_ecg.models.dropouts import ClassifierDropoutConfig
-from hubert_ecg.models.state_space import StateSpaceEncoder
+from hubert_ecg.models.encoders import new_encoder
 from hubert_ecg.pipeline.fit_facts import (
     TargetMetric,
     carried_labels,
@@ -52,6 +52,7 @@ from hubert_ecg.pipeline.training_setup import (
 from hubert_ecg.storage.artifact import Manifest, begin
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from hubert_ecg.training.augment import LabelledAugmentConfig
+from hubert_ecg.training.average import even_out_statistics
 from hubert_ecg.training.balance import repeat_factors, repeat_rows
 from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.label_share import labelled_share
@@ -84,9 +85,10 @@ class FinetuneConfig:
     resume: str | None = None
     """A finished output of this very training, to go on with after its last step: give its settings, and more --steps
     or --epochs. The learning rate goes on where the longer schedule has it."""
-    size: Literal["tiny", "small", "base", "large", "state_space"] = "tiny"
-    """Model size when there is no checkpoint; `state_space` is another encoder, which only trains from random weights,
-    and is best given waveforms that have kept their voltage (jobs.prepare --range_mv)."""
+    size: Size = "tiny"
+    """Model size when there is no checkpoint; `state_space` and `residual` are other encoders, which only train from
+    random weights, and are best given waveforms that have kept their voltage (jobs.prepare --range_mv 5). `residual`
+    has batch norms, whose statistics are those of one worker's share of a step, or of a piece of it."""
     head: Literal["linear", "mlp", "label_embedding"] = "linear"
     """Classification head on the mean over tokens."""
     head_hidden_size: int = 0
@@ -179,10 +181,10 @@ class FinetuneConfig:
             )
 
     def _check_what_trains(self) -> None:
-        if self.size == "state_space" and self.compute.gradient_checkpointing:
+        if self.checkpoint is None and encoder_of(self.size) != "hubert" and self.compute.gradient_checkpointing:
             raise ConfigError(
-                "--compute.gradient_checkpointing: wanted a size of HuBERT's, a state_space encoder keeps little; "
-                "leave it out"
+                f"--compute.gradient_checkpointing: wanted a size of HuBERT's, a {self.size} encoder keeps little; "
+                f"leave it out"
             )
         counts = (self.freeze_steps, self.conv_freeze_steps, self.train_blocks or 0)
         if min(counts) < 0:
@@ -314,7 +316,7 @@ class FinetuneJob(TrainingJob):
             encoder, _ = load_checkpoint(config.checkpoint, expect="ssl")
         else:
             of_size = model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,))
-            encoder = StateSpaceEncoder(of_size) if of_size.encoder == "state_space" else HubertECG(of_size)
+            encoder = new_encoder(of_size)
         return HubertECGClassifier.from_encoder(
             encoder,
             label_names=self.targets.labels,
@@ -352,6 +354,7 @@ class FinetuneJob(TrainingJob):
 
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
         classification: Classification = unwrap(module)
+        even_out_statistics(classification)
         outputs, targets = [], []
         sums = torch.zeros(2, dtype=torch.float64, device=next(module.parameters()).device)
         for batch in batches:
