@@ -1,5 +1,6 @@
 """What pretrain and finetune set up alike before a training: inputs, rows, plans and readers of the two splits."""
 
+import json
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, Self, TypeVar
@@ -172,7 +173,12 @@ def check_checkpoints(interval: int, keep: int) -> None:
 
 
 def describe(config: Any) -> dict[str, Any]:
-    """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
+    """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources.
+
+    As a manifest holds them, so that they compare with those of one: lists, no tuples.
+    """
     places = {"output", "waveforms", "labels", "checkpoint", "resume", "trackers", "run_name"}
     left_out = places | {"workers", "checkpoint_interval", "keep_checkpoints"}
-    return {name: value for name, value in asdict(config).items() if name not in left_out}
+    kept = {name: value for name, value in asdict(config).items() if name not in left_out}
+    described: dict[str, Any] = json.loads(json.dumps(kept))
+    return described
