@@ -185,6 +185,10 @@ def _training(config: Any, rates: Rates) -> Estimate:
     elif config.label_set not in inputs.waveforms.facts["label_sets"]:
         sets = ", ".join(sorted(inputs.waveforms.facts["label_sets"])) or "none"
         raise ConfigError(f"--label_set: wanted one of the waveforms' sets ({sets}), got {config.label_set}")
+    else:
+        from hubert_ecg.pipeline.auxiliary import auxiliary_targets
+
+        auxiliary_targets(config, inputs.waveforms)
     model = _model_of(config.checkpoint) if config.checkpoint else _new_model(config.size)
     rows = _rows_of(inputs.waveforms, "train")
     steps = num_steps(config, rows)
