@@ -47,6 +47,13 @@ def test_recordings_without_labels_train_where_anything_else_is_known(waveforms:
     assert "auxiliary" not in finetune_job(waveforms).provenance
 
 
+def test_a_share_of_the_labels_is_one_of_what_is_learnt_beside_them_too(waveforms: Manifest) -> None:
+    few = job_of(waveforms, train_fraction=0.34).plan.selected[0].tolist()
+    # One of the three that have a class, and the only one that has none.
+    assert len(few) == 2
+    assert 2 in few
+
+
 def test_both_losses_are_means_over_what_is_expected_to_be_known(waveforms: Manifest) -> None:
     """Of four recordings three have a class, three findings (2), three a sex (1), two an age (7)."""
     counted = job_of(waveforms, auxiliary=replace(ALL, weight=0.3)).counted
