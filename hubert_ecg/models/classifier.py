@@ -16,8 +16,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.config import Head, HubertECGClassifierConfig, Task, build_config, config_fields
+from hubert_ecg.models.encoders import ENCODERS, AnyEncoder
 from hubert_ecg.models.ssl import HubertECGEncoder, cosine
-from hubert_ecg.models.state_space import StateSpaceEncoder
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -34,9 +34,7 @@ class HubertECGClassifier(PreTrainedModel):
 
     def __init__(self, config: HubertECGClassifierConfig) -> None:
         super().__init__(config)
-        self.hubert_ecg: HubertECGEncoder | StateSpaceEncoder = (
-            StateSpaceEncoder(config) if config.encoder == "state_space" else HubertECGEncoder(config)
-        )
+        self.hubert_ecg: AnyEncoder = ENCODERS[config.encoder](config)
         self.dropout = nn.Dropout(config.final_dropout)
         if config.head == "label_embedding":
             self.label_embedding = nn.Embedding(config.num_labels, config.hidden_size)
@@ -54,7 +52,7 @@ class HubertECGClassifier(PreTrainedModel):
     @classmethod
     def from_encoder(
         cls,
-        encoder: HubertECGEncoder | StateSpaceEncoder,
+        encoder: AnyEncoder,
         *,
         label_names: Sequence[str],
         task: Task = "multi_label",

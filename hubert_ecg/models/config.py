@@ -13,8 +13,8 @@ from hubert_ecg.ecg.tokens import CONV_STEMS, TokenGrid
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.registration import register_models
 
-Size = Literal["tiny", "small", "base", "large", "state_space"]
-Encoder = Literal["hubert", "state_space"]
+Size = Literal["tiny", "small", "base", "large", "state_space", "residual"]
+Encoder = Literal["hubert", "state_space", "residual"]
 Head = Literal["linear", "mlp", "label_embedding"]
 HeadActivation = Literal["tanh", "relu", "gelu"]
 Task = Literal["multi_label", "multi_class", "regression"]
@@ -73,17 +73,29 @@ SIZES: dict[str, dict[str, Any]] = {
         "layerdrop": 0.0,
         "final_dropout": 0.1,
     },
+    # Nor is this one; see models/residual.py.
+    "residual": {
+        "encoder": "residual",
+        "hidden_size": 160,
+        "block_dim": [64, 128, 128, 160],
+        "num_hidden_layers": 4,
+        "num_attention_heads": 1,
+        "layerdrop": 0.0,
+        "final_dropout": 0.1,
+    },
 }
 """Size -> what sets it apart from HubertConfig's defaults."""
 
-STATE_SPACE_STEMS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    50: ((5, 5, 5), (1, 1, 2)),
-    100: ((7, 5, 5), (2, 1, 2)),
-    500: ((35, 5, 5), (10, 1, 2)),
+STEMS: dict[Encoder, dict[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {
+    "hubert": CONV_STEMS,
+    # To a step of 40 ms.
+    "state_space": {50: ((5, 5, 5), (1, 1, 2)), 100: ((7, 5, 5), (2, 1, 2)), 500: ((35, 5, 5), (10, 1, 2))},
+    # To a step of 20 ms, which the blocks make one of 160 ms.
+    "residual": {50: ((5,), (1,)), 100: ((7,), (2,)), 500: ((35,), (10,))},
 }
-"""Sampling rate in Hz -> (kernel widths, strides) of the convolutions before state-space layers, to a step of 40 ms."""
+"""Encoder -> sampling rate in Hz -> (kernel widths, strides) of the convolutions that it begins with."""
 
-STEM_CHANNELS = {"tiny": (32, 32, 32, 32, 64, 128, 128), "state_space": (64, 64, 128)}
+STEM_CHANNELS = {"tiny": (32, 32, 32, 32, 64, 128, 128), "state_space": (64, 64, 128), "residual": (64,)}
 """Channels of the stem's convolutions, where they are not 512. A stem of n convolutions takes the last n."""
 
 
@@ -94,10 +106,13 @@ class HubertECGConfig(HubertConfig):
     model_type = "hubert_ecg"
 
     encoder: Encoder = "hubert"
-    """`hubert`: the transformer of the published models, over the leads one after the other. `state_space`: over the
-    leads side by side, for classifiers only."""
+    """`hubert`: the transformer of the published models, over the leads one after the other. `state_space` and
+    `residual`: over the leads side by side, for classifiers only."""
     state_size: int = 8
     """States per channel and direction of a state-space layer."""
+    block_dim: list[int] | tuple[int, ...] = ()
+    """Channels of the blocks of a residual encoder, the last of them `hidden_size`; each but the first halves the
+    rate."""
     mask_time_prob: float | int = 0.33
     """Share of tokens that pre-training masks."""
     mask_time_length: int = 1
@@ -131,6 +146,10 @@ class HubertECGConfig(HubertConfig):
         """The map from samples to tokens of this configuration's convolutional stem."""
         return TokenGrid(kernels=tuple(self.conv_kernel), strides=tuple(self.conv_stride))
 
+    def layer_size(self, layer: int) -> int:
+        """Numbers per token of what encoder layer `layer` gives; -1: the last."""
+        return self.block_dim[layer] if self.block_dim else self.hidden_size
+
 
 @strict
 class HubertECGClassifierConfig(HubertECGConfig):
@@ -159,8 +178,7 @@ def model_config(
         raise ConfigError(f"model size: wanted one of {', '.join(SIZES)}, got {size!r}")
     if sampling_rate_hz not in CONV_STEMS:
         raise ConfigError(f"model sampling rate: wanted one of {sorted(CONV_STEMS)} Hz, got {sampling_rate_hz}")
-    stems = STATE_SPACE_STEMS if size == "state_space" else CONV_STEMS
-    kernels, strides = stems[sampling_rate_hz]
+    kernels, strides = STEMS[encoder_of(size)][sampling_rate_hz]
     fields = SIZES[size] | {
         "conv_dim": list(STEM_CHANNELS.get(size, (512,) * 7)[-len(kernels) :]),
         "conv_kernel": list(kernels),
@@ -170,6 +188,12 @@ def model_config(
         "token_mask_rule": "majority",
     }
     return build_config(HubertECGConfig, fields | overrides)
+
+
+def encoder_of(size: Size) -> Encoder:
+    """The kind of encoder that a size is one of."""
+    found: Encoder = SIZES[size].get("encoder", "hubert")
+    return found
 
 
 def build_config(kind: type[HubertECGConfig], fields: dict[str, Any]) -> HubertECGConfig:

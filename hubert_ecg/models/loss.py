@@ -111,3 +111,16 @@ def classification_loss(
         errors_BN = (logits_BN - targets.float()) ** 2
         total = (errors_BN if weights is None else errors_BN * weights).sum()
     return total, torch.tensor(float(logits_BN.numel()), device=total.device)
+
+
+def known_binary_loss(
+    logits_BN: torch.Tensor, targets_BN: torch.Tensor, *, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The sum of binary cross-entropies over those targets in 0..1 that are known; NaN has neither loss nor gradient.
+
+    `weights` [N] multiply the positives.
+    """
+    losses_BN = functional.binary_cross_entropy_with_logits(
+        logits_BN.float(), targets_BN.nan_to_num(), pos_weight=weights, reduction="none"
+    )
+    return (losses_BN * ~targets_BN.isnan()).sum()

@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from hubert_ecg.ecg.leads import STANDARD_LEADS
 from hubert_ecg.models.config import HubertECGConfig
 from hubert_ecg.models.cpu import tune_for_cpu
+from hubert_ecg.models.side_by_side import side_by_side, steps_that_count
 
 NUM_LEADS = len(STANDARD_LEADS)
 FIRST_GAIN = 8.0
@@ -57,9 +58,9 @@ class StateSpaceEncoder(nn.Module):
         """
         if mask_time_indices is not None:
             raise ValueError("mask_time_indices: wanted none, a state-space encoder does not predict masked tokens")
-        leads_BLS = _side_by_side(input_values)
+        leads_BLS = side_by_side(input_values)
         if attention_mask is not None:
-            leads_BLS = leads_BLS * _side_by_side(attention_mask).to(leads_BLS.dtype)
+            leads_BLS = leads_BLS * side_by_side(attention_mask).to(leads_BLS.dtype)
         hidden_BTD = self.feature_extractor(leads_BLS)
         hidden_states = [hidden_BTD]
         for layer in self.encoder.layers:
@@ -75,11 +76,7 @@ class StateSpaceEncoder(nn.Module):
 
         [B, L, S] or [B, L * S] -> [B, T] bool.
         """
-        mask_BLS = _side_by_side(attention_mask).float()
-        stride = math.prod(self.config.conv_stride)
-        padded = functional.pad(mask_BLS, (0, num_tokens * stride - mask_BLS.shape[2]))
-        counts_BT: torch.Tensor = (functional.avg_pool1d(padded, stride) >= 0.5).any(dim=1)
-        return counts_BT
+        return steps_that_count(attention_mask, num_tokens, math.prod(self.config.conv_stride))
 
 
 class Stem(nn.Module):
@@ -174,8 +171,3 @@ def long_convolution(x_BTD: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     hankel = functional.pad(copies, (0, length)).view(width, length, taps + 1)[:, :, :length]
     reversed_DBT = x_BTD.flip(1).permute(2, 0, 1)
     return torch.bmm(reversed_DBT, hankel).permute(1, 2, 0)
-
-
-def _side_by_side(values: torch.Tensor) -> torch.Tensor:
-    """[B, L, S] as it is, [B, L * S] cut into leads."""
-    return values if values.ndim == 3 else values.unflatten(1, (NUM_LEADS, -1))

@@ -152,13 +152,13 @@ def _new_model(size: str) -> dict[str, Any]:
     """The same for a model that is not there yet."""
     import torch
 
-    from hubert_ecg.models import HubertECG, model_config
+    from hubert_ecg.models import model_config
+    from hubert_ecg.models.encoders import new_encoder
     from hubert_ecg.models.flops import forward_flops
-    from hubert_ecg.models.state_space import StateSpaceEncoder
 
     config = model_config(size, 100, vocab_sizes=(100,))  # type: ignore[arg-type]
     with torch.device("meta"):
-        model = StateSpaceEncoder(config) if config.encoder == "state_space" else HubertECG(config)
+        model = new_encoder(config)
     weights = sum(weight.numel() for weight in model.parameters())
     return {"flops": forward_flops(config, SAMPLES_PER_CROP), "dim": config.hidden_size, "bytes": 4 * weights}
 
@@ -198,6 +198,10 @@ def _training(config: Any, rates: Rates, room: Room) -> Estimate:
     elif config.label_set not in inputs.waveforms.facts["label_sets"]:
         sets = ", ".join(sorted(inputs.waveforms.facts["label_sets"])) or "none"
         raise ConfigError(f"--label_set: wanted one of the waveforms' sets ({sets}), got {config.label_set}")
+    else:
+        from hubert_ecg.pipeline.auxiliary import auxiliary_targets
+
+        auxiliary_targets(config, inputs.waveforms)
     model = _model_of(config.checkpoint) if config.checkpoint else _new_model(config.size)
     rows = _rows_of(inputs.waveforms, "train")
     steps = num_steps(config, rows)

@@ -12,11 +12,12 @@ from torch import nn
 from hubert_ecg.datasets.source import LabelSet
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ConfigError
-from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
+from hubert_ecg.models import HubertECGClassifier, model_config
 from hubert_ecg.models.adapt import LoraConfig, add_lora, load_trained_weights, merge_lora, trained_weights
-from hubert_ecg.models.config import HeadActivation
+from hubert_ecg.models.config import HeadActivation, Size, encoder_of
 from hubert_ecg.models.dropouts import ClassifierDropoutConfig
-from hubert_ecg.models.state_space import StateSpaceEncoder
+from hubert_ecg.models.encoders import new_encoder
+from hubert_ecg.pipeline.auxiliary import auxiliary_loss, auxiliary_targets, label_targets, with_unlabelled
 from hubert_ecg.pipeline.fit_facts import (
     TargetMetric,
     carried_labels,
@@ -52,6 +53,9 @@ from hubert_ecg.pipeline.training_setup import (
 from hubert_ecg.storage.artifact import Manifest, begin
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from hubert_ecg.training.augment import LabelledAugmentConfig
+from hubert_ecg.training.auxiliary import AuxiliaryConfig
+from hubert_ecg.training.auxiliary_head import AuxiliaryHead, AuxiliaryLoss
+from hubert_ecg.training.average import even_out_statistics
 from hubert_ecg.training.balance import repeat_factors, repeat_rows
 from hubert_ecg.training.compute import ComputeConfig
 from hubert_ecg.training.label_share import labelled_share
@@ -59,7 +63,7 @@ from hubert_ecg.training.objectives import Classification
 from hubert_ecg.training.optimiser import OptimiserConfig
 from hubert_ecg.training.ranks import all_reduce_sum, gather_rows
 from hubert_ecg.training.regulariser import RegulariserConfig
-from hubert_ecg.training.state import TrainerState
+from hubert_ecg.training.state import StatePart, TrainerState
 from hubert_ecg.training.step import Batch, StepLoss
 from hubert_ecg.training.targets import LabelTargets
 
@@ -84,9 +88,10 @@ class FinetuneConfig:
     resume: str | None = None
     """A finished output of this very training, to go on with after its last step: give its settings, and more --steps
     or --epochs. The learning rate goes on where the longer schedule has it."""
-    size: Literal["tiny", "small", "base", "large", "state_space"] = "tiny"
-    """Model size when there is no checkpoint; `state_space` is another encoder, which only trains from random weights,
-    and is best given waveforms that have kept their voltage (jobs.prepare --range_mv)."""
+    size: Size = "tiny"
+    """Model size when there is no checkpoint; `state_space` and `residual` are other encoders, which only train from
+    random weights, and are best given waveforms that have kept their voltage (jobs.prepare --range_mv 5). `residual`
+    has batch norms, whose statistics are those of one worker's share of a step, or of a piece of it."""
     head: Literal["linear", "mlp", "label_embedding"] = "linear"
     """Classification head on the mean over tokens."""
     head_hidden_size: int = 0
@@ -137,6 +142,9 @@ class FinetuneConfig:
     of one seed lie within larger ones. Split `val` stays whole."""
     shuffle_labels: bool = False
     """Control: recordings exchange their labels at random, so that the test AUROC must come out near 0.5."""
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    """What else is learnt of the training recordings, also of those without labels, by outputs that the classifier
+    does not keep. The training's loss is that of all of it; validations judge the labels alone."""
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(lr=1e-4))
     """AdamW and its schedule."""
     regulariser: RegulariserConfig = field(default_factory=lambda: RegulariserConfig(intervals=3))
@@ -162,6 +170,11 @@ class FinetuneConfig:
         check_training(self)
         check_checkpoints(self.checkpoint_interval, self.keep_checkpoints)
         self._check_what_trains()
+        if self.label_set in self.auxiliary.label_sets:
+            raise ConfigError(
+                f"--auxiliary.label_sets: wanted other sets than --label_set, which is learnt anyway, got "
+                f"{self.label_set}; leave it out"
+            )
         if not 0 < self.train_fraction <= 1:
             raise ConfigError(f"--train_fraction: wanted a share in (0, 1], got {self.train_fraction}")
         if self.head != "mlp" and (self.head_hidden_size or self.head_activation != "tanh"):
@@ -179,10 +192,10 @@ class FinetuneConfig:
             )
 
     def _check_what_trains(self) -> None:
-        if self.size == "state_space" and self.compute.gradient_checkpointing:
+        if self.checkpoint is None and encoder_of(self.size) != "hubert" and self.compute.gradient_checkpointing:
             raise ConfigError(
-                "--compute.gradient_checkpointing: wanted a size of HuBERT's, a state_space encoder keeps little; "
-                "leave it out"
+                f"--compute.gradient_checkpointing: wanted a size of HuBERT's, a {self.size} encoder keeps little; "
+                f"leave it out"
             )
         counts = (self.freeze_steps, self.conv_freeze_steps, self.train_blocks or 0)
         if min(counts) < 0:
@@ -230,14 +243,21 @@ def make_job(config: FinetuneConfig, inputs: Inputs, labels: LabelSet) -> "Finet
     need_label = None if labels.none_is_negative else config.label_set
     what = f"recordings with labels of {config.label_set}"
     selected = select_splits(inputs.waveforms, what, label_set=need_label, tag=config.train_tag)
-    selected["train"] = labelled_share(inputs.waveforms, selected["train"], config.train_fraction, config.seed)
-    targets = LabelTargets(label_set=config.label_set, labels=labels.labels, task=labels.task)
+    labelled = labelled_share(inputs.waveforms, selected["train"], config.train_fraction, config.seed)
+    targets = label_targets(labels)
     regression = labels.task == "regression"
+    shares = [] if regression else prevalence(inputs.waveforms, targets, labelled)
+    learnt, counted = auxiliary_targets(config, inputs.waveforms), None
+    selected["train"] = labelled
+    if learnt is not None:
+        selected["train"] = with_unlabelled(config, inputs.waveforms, learnt, labelled)
+        counted = auxiliary_loss(config, inputs.waveforms, learnt, selected["train"], shares)
     fields = job_fields(
         config,
         inputs,
         selected,
         targets,
+        learnt=learnt,
         seen=_balanced(config, inputs.waveforms, targets, selected["train"]),
         shuffled_among=selected["train"] if config.shuffle_labels else None,
     )
@@ -245,9 +265,11 @@ def make_job(config: FinetuneConfig, inputs: Inputs, labels: LabelSet) -> "Finet
     return FinetuneJob(
         **fields,
         targets=targets,
-        prevalence=() if regression else tuple(prevalence(inputs.waveforms, targets, selected["train"])),
-        scale=standard_scale(inputs.waveforms, targets, selected["train"]) if regression else None,
-        provenance={"inputs": inputs.fingerprints, "label_set": config.label_set, "counts": counts},
+        prevalence=tuple(shares),
+        scale=standard_scale(inputs.waveforms, targets, labelled) if regression else None,
+        counted=counted,
+        provenance={"inputs": inputs.fingerprints, "label_set": config.label_set, "counts": counts}
+        | ({} if learnt is None else {"auxiliary": config.auxiliary.to_dict()}),
     )
 
 
@@ -265,6 +287,7 @@ def _label_set(config: FinetuneConfig, waveforms: Manifest) -> LabelSet:
             f"--head label_embedding do not apply; leave them out"
         )
     check_metric(config.target_metric, labels.task)
+    auxiliary_targets(config, waveforms)
     return labels
 
 
@@ -289,6 +312,8 @@ class FinetuneJob(TrainingJob):
     """Share of training recordings that carry each label; empty for a regression."""
     scale: dict[str, list[float]] | None
     """Mean and standard deviation of each number of a regression; the model's outputs are in terms of them."""
+    counted: AuxiliaryLoss | None = None
+    """How the loss of auxiliary targets is counted; None: there are none."""
     provenance: dict[str, Any]
 
     may_skip_parameters: ClassVar[bool] = True  # layerdrop leaves whole layers out, freezing all but the head
@@ -306,7 +331,8 @@ class FinetuneJob(TrainingJob):
             add_lora(model, lora)
             if directory is not None:
                 load_trained_weights(model, load_file(directory / ADAPTER))
-        return Classification(model, self._weights(), self._standard())
+        auxiliary = None if self.counted is None else AuxiliaryHead(model.config.hidden_size, self.counted)
+        return Classification(model, self._weights(), self._standard(), auxiliary)
 
     def _fresh_model(self) -> HubertECGClassifier:
         config = self.config
@@ -314,7 +340,7 @@ class FinetuneJob(TrainingJob):
             encoder, _ = load_checkpoint(config.checkpoint, expect="ssl")
         else:
             of_size = model_config(config.size, self.preprocess.sampling_rate_hz, vocab_sizes=(1,))
-            encoder = StateSpaceEncoder(of_size) if of_size.encoder == "state_space" else HubertECG(of_size)
+            encoder = new_encoder(of_size)
         return HubertECGClassifier.from_encoder(
             encoder,
             label_names=self.targets.labels,
@@ -352,6 +378,7 @@ class FinetuneJob(TrainingJob):
 
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
         classification: Classification = unwrap(module)
+        even_out_statistics(classification)
         outputs, targets = [], []
         sums = torch.zeros(2, dtype=torch.float64, device=next(module.parameters()).device)
         for batch in batches:
@@ -370,6 +397,10 @@ class FinetuneJob(TrainingJob):
         mean = float(sums[0] / sums[1].clamp(min=1e-12))
         metric = self.config.target_metric
         return judge_validation(truth, found, self.targets.labels, self.targets.task, loss=mean, metric=metric)
+
+    def state_parts(self, module: nn.Module) -> dict[str, StatePart]:
+        assert isinstance(module, Classification)
+        return {} if module.auxiliary is None else {"auxiliary": module.auxiliary}
 
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
         # Those of the last validation; a checkpoint between two validations is there to go on from.

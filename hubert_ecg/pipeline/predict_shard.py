@@ -48,6 +48,6 @@ class TablePredictor:
 
     def _nothing(self) -> Outputs:
         empty = np.zeros((0, len(self.predictor.labels)), np.float32)
-        width = self.predictor.model.config.hidden_size
-        embeddings = {layer: np.zeros((0, width), np.float32) for layer in self.layers}
+        config = self.predictor.model.config
+        embeddings = {layer: np.zeros((0, config.layer_size(layer)), np.float32) for layer in self.layers}
         return Outputs(probabilities=empty, raw=empty, spread=empty, embeddings=embeddings)

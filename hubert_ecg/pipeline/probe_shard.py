@@ -49,11 +49,11 @@ class EmbedShard:
         ]
         pairs = zip(table[answers].to_pylist(), table["record_id"].to_pylist(), strict=True)
         truth = [self._truth(*pair) for pair in pairs]
-        width = self.embedder.encoder.config.hidden_size
-        empty = np.zeros((0, width), np.float32)
+        config = self.embedder.encoder.config
         found = {name: table[name] for name in ("record_id", "patient_id", "split")}
         found[TARGET] = pa.array(truth, pa.list_(pa.bool_(), len(self.targets.labels)))
         for layer in self.layers:
+            empty = np.zeros((0, config.layer_size(layer)), np.float32)
             vectors = np.concatenate([empty, *(batch[layer] for batch in batches)])
             found[layer_column(layer)] = tables.to_fixed_list_array(vectors, pa.float32())
         seconds = round(time.monotonic() - start, 3)

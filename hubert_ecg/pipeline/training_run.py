@@ -42,7 +42,7 @@ from hubert_ecg.training.optimiser import OptimiserConfig, make_optimiser
 from hubert_ecg.training.plan import StepPlan
 from hubert_ecg.training.ranks import gather_texts, rank, world_size
 from hubert_ecg.training.regulariser import DynamicRegulariser, RegulariserConfig
-from hubert_ecg.training.state import STATE, TrainerState, load_state, save_state
+from hubert_ecg.training.state import STATE, StatePart, TrainerState, load_state, save_state
 from hubert_ecg.training.step import Batch, Learner, StepFunction, StepLoss
 
 log = logging.getLogger(__name__)
@@ -137,6 +137,10 @@ class TrainingJob(ABC):
     @abstractmethod
     def validate(self, module: nn.Module, batches: list[Batch]) -> dict[str, Any]:
         """Metrics over all ranks' batches, the same on every rank, with `score` (higher is better)."""
+
+    def state_parts(self, module: nn.Module) -> dict[str, StatePart]:
+        """What the trainer's state holds of the module, because the model that is saved does not, by name."""
+        return {}
 
     @abstractmethod
     def save(self, module: nn.Module, directory: Path, state: TrainerState) -> CheckpointInfo:
@@ -406,6 +410,7 @@ def make_learner(
         )
         if dynamic
         else None,
+        own_parts=job.state_parts(unwrap(module)),
     )
 
 

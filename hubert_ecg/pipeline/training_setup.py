@@ -1,5 +1,6 @@
 """What pretrain and finetune set up alike before a training: inputs, rows, plans and readers of the two splits."""
 
+import json
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, Self, TypeVar
@@ -12,6 +13,7 @@ from hubert_ecg.pipeline.extract import check_contract, preprocess_of
 from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.storage.checkpoint import load_info
+from hubert_ecg.training.auxiliary import AuxiliaryTargets
 from hubert_ecg.training.examples import ExampleReader, select_rows
 from hubert_ecg.training.loop import LoopConfig
 from hubert_ecg.training.plan import StepPlan
@@ -80,12 +82,14 @@ def job_fields(
     selected: dict[str, Rows],
     targets: CodeTargets | LabelTargets,
     *,
+    learnt: AuxiliaryTargets | None = None,
     seen: Rows | None = None,
     shuffled_among: Rows | None = None,
 ) -> dict[str, Any]:
     """The fields of a TrainingJob that follow from settings, inputs and rows.
 
-    `seen`: the rows of an epoch, where some training rows come up more often than once; `shuffled_among`: the reader's.
+    `learnt`: what training learns, where that is more than the `targets` that a validation judges; `seen`: the rows of
+    an epoch, where some training rows come up more often than once; `shuffled_among`: the reader's.
     """
     if config.augment.rotation_deg and not inputs.preprocess.range_mv:
         raise ConfigError(
@@ -95,6 +99,7 @@ def job_fields(
     reader = ExampleReader(waveforms=inputs.waveforms, preprocess=inputs.preprocess, targets=targets, seed=config.seed)
     training_reader = replace(
         reader,
+        targets=targets if learnt is None else learnt,
         shuffled_among=shuffled_among,
         fixed_crop=not config.random_crop,
         augment=config.augment if config.augment.changes_anything else None,
@@ -172,7 +177,12 @@ def check_checkpoints(interval: int, keep: int) -> None:
 
 
 def describe(config: Any) -> dict[str, Any]:
-    """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources."""
+    """The settings of a training that shape its result: not places (inputs have fingerprints) and not resources.
+
+    As a manifest holds them, so that they compare with those of one: lists, no tuples.
+    """
     places = {"output", "waveforms", "labels", "checkpoint", "resume", "trackers", "run_name"}
     left_out = places | {"workers", "checkpoint_interval", "keep_checkpoints"}
-    return {name: value for name, value in asdict(config).items() if name not in left_out}
+    kept = {name: value for name, value in asdict(config).items() if name not in left_out}
+    described: dict[str, Any] = json.loads(json.dumps(kept))
+    return described

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hubert_ecg.ecg.preprocess import AttendedSpans, PreprocessConfig
 from hubert_ecg.errors import ConfigError
-from hubert_ecg.models.ssl import HubertECGEncoder
+from hubert_ecg.models.encoders import AnyEncoder
 from hubert_ecg.predictor.crops import CropConfig, cut
 from hubert_ecg.storage.checkpoint import CheckpointInfo, load_checkpoint
 
@@ -33,7 +33,7 @@ class Embedder:
         device: torch.device | str | None = None,
     ) -> None:
         """`crops`: by default three, evenly spread; `device`: by default a GPU if there is one."""
-        encoder: HubertECGEncoder = model if info.kind == "ssl" else model.hubert_ecg
+        encoder: AnyEncoder = model if info.kind == "ssl" else model.hubert_ecg
         self.info = info
         self.crops = crops or CropConfig()
         self.preprocess = PreprocessConfig.from_dict(info.preprocessing)
@@ -73,7 +73,7 @@ class Embedder:
 
 
 def pooled(
-    encoder: HubertECGEncoder, encoded: BaseModelOutput, mask: torch.Tensor | None, layers: Sequence[int]
+    encoder: AnyEncoder, encoded: BaseModelOutput, mask: torch.Tensor | None, layers: Sequence[int]
 ) -> list[np.ndarray]:
     """Per layer [crop, D] float32, the mean over the tokens that count under a mask over samples [crop, 12 * T]."""
     if not layers:
@@ -83,9 +83,11 @@ def pooled(
     ]
     if mask is None:
         return [of_layer.mean(dim=1).cpu().numpy() for of_layer in chosen]
-    tokens = encoder.token_mask(mask, chosen[0].shape[1])[..., None]
-    total = tokens.sum(dim=1).clamp(min=1)
-    return [((of_layer * tokens).sum(dim=1) / total).cpu().numpy() for of_layer in chosen]
+    found = []
+    for of_layer in chosen:
+        tokens = encoder.token_mask(mask, of_layer.shape[1])[..., None]
+        found.append(((of_layer * tokens).sum(dim=1) / tokens.sum(dim=1).clamp(min=1)).cpu().numpy())
+    return found
 
 
 def check_layers(layers: Sequence[int], num_layers: int) -> None:

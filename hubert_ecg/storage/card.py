@@ -15,6 +15,7 @@ FOR_RESEARCH = (
 )
 
 _HUB_LICENCES = {"CC-BY-NC-4.0": "cc-by-nc-4.0", "Apache-2.0": "apache-2.0", "MIT": "mit", "CC-BY-4.0": "cc-by-4.0"}
+_ENCODERS = {"hubert": "HuBERT-ECG", "state_space": "state-space", "residual": "residual"}
 _LONGEST_VALUE = 300
 
 
@@ -41,6 +42,7 @@ def _header(licence: str) -> str:
 
 
 def _what(info: "CheckpointInfo", config: HubertECGConfig) -> str:
+    attention = f", {config.num_attention_heads} attention heads" if config.encoder == "hubert" else ""
     heads = (
         f"a {config.head} head for {len(info.label_names)} outputs ({info.task})"
         if info.kind == "classifier"
@@ -48,8 +50,8 @@ def _what(info: "CheckpointInfo", config: HubertECGConfig) -> str:
         f"it tells no diagnoses before it is fine-tuned"
     )
     return (
-        f"A HuBERT-ECG encoder (hidden size {config.hidden_size}, {config.num_hidden_layers} layers, "
-        f"{config.num_attention_heads} attention heads) with {heads}. "
+        f"A {_ENCODERS[config.encoder]} encoder (hidden size {config.hidden_size}, {config.num_hidden_layers} layers"
+        f"{attention}) with {heads}. "
         f"Fingerprint of the weights: `{info.fingerprint}`.\n"
     )
 

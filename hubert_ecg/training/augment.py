@@ -22,6 +22,8 @@ class AugmentConfig:
     rotation_deg: float = 0.0
     """Standard deviation of the angle by which the heart's dipole is turned about a random axis; a recording that lacks
     anything stays as it is. Wants waveforms whose leads have kept their voltage (jobs.prepare --range_mv). 0: none."""
+    recording_gain: float = 0.0
+    """All leads are multiplied by the same factor, drawn from 1 - recording_gain to 1 + recording_gain; 0: none."""
     gain: float = 0.0
     """Every lead is multiplied by a factor of its own, drawn from 1 - gain to 1 + gain; 0: none."""
     noise: float = 0.0
@@ -31,7 +33,7 @@ class AugmentConfig:
     learned either. A recording of which nothing would be left stays whole; 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("gain", "lead_dropout"):
+        for name in ("recording_gain", "gain", "lead_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"--augment.{name}: wanted a number in [0, 1), got {getattr(self, name)}")
         if not 0 <= self.rotation_deg <= 90:
@@ -41,7 +43,7 @@ class AugmentConfig:
 
     @property
     def changes_anything(self) -> bool:
-        return bool(self.rotation_deg or self.gain or self.noise or self.lead_dropout)
+        return bool(self.rotation_deg or self.recording_gain or self.gain or self.noise or self.lead_dropout)
 
     def apply(
         self,
@@ -60,6 +62,8 @@ class AugmentConfig:
             axis, angle_deg = rng.standard_normal(3), self.rotation_deg * rng.standard_normal()
             rotation_rad = np.deg2rad(angle_deg) * axis / np.linalg.norm(axis)
             samples_LS = turning_matrices(rotation_rad[None])[0] @ samples_LS
+        if self.recording_gain:
+            samples_LS *= np.float32(rng.uniform(1 - self.recording_gain, 1 + self.recording_gain))
         if self.gain:
             samples_LS *= rng.uniform(1 - self.gain, 1 + self.gain, (NUM_LEADS, 1)).astype(np.float32)
         if self.noise:

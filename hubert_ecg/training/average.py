@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hubert_ecg.training.ranks import all_reduce_sum, world_size
 
 
 class WeightAverage:
-    """The exponential moving average of the weights that train.
+    """The exponential moving average of the weights that train, and of the statistics of batch norms.
 
     After step t (0-based) the mean moves 1 - d of the way to the weights, d being the smaller of `decay` and
     (1 + t) / (10 + t): at first it follows closely, so that it does not hang on to weights from before the training.
@@ -21,7 +24,7 @@ class WeightAverage:
             name.removeprefix("module."): parameter
             for name, parameter in module.named_parameters()
             if parameter.requires_grad
-        }
+        } | running_statistics(module)
         self.means = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self._swapped = False
 
@@ -62,3 +65,21 @@ class WeightAverage:
         for name, weight in self.weights.items():
             self.means[name].copy_(weight)
             weight.copy_(tensors[name])
+
+
+def running_statistics(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The running means and variances of the batch norms of a module, by name. DDP's wrapping changes nothing here."""
+    return {
+        f"{name.removeprefix('module.')}.{statistic}": getattr(norm, statistic)
+        for name, norm in module.named_modules()
+        if isinstance(norm, _BatchNorm)
+        for statistic in ("running_mean", "running_var")
+    }
+
+
+@torch.no_grad()
+def even_out_statistics(module: torch.nn.Module) -> None:
+    """Give the batch norms of every rank the mean of all ranks' statistics, in place: each has its own recordings'."""
+    for statistic in running_statistics(module).values():
+        all_reduce_sum(statistic)
+        statistic /= world_size()

@@ -20,6 +20,7 @@ from hubert_ecg.errors import ArtifactError
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest
 from hubert_ecg.training.augment import AugmentConfig, LabelledAugmentConfig, mix, union
+from hubert_ecg.training.auxiliary import AuxiliaryTargets
 from hubert_ecg.training.targets import CodeTargets, LabelTargets, ShardCodes, is_answered
 
 INPUT = "input"
@@ -56,7 +57,7 @@ class Shard:
     """[row, 12] int32."""
     attended_s: list[AttendedSpans]
     labels: list[Any] | None = None
-    """Per row its entry in the label column."""
+    """Per row its answers: the entry in the label column, or the entries of all columns that the targets read."""
     codes: ShardCodes | None = None
 
 
@@ -66,12 +67,12 @@ class ExampleReader:
 
     waveforms: Manifest
     preprocess: PreprocessConfig
-    targets: CodeTargets | LabelTargets | None
+    targets: CodeTargets | LabelTargets | AuxiliaryTargets | None
     seed: int
     fixed_crop: bool = False
     """Take the same crop of a recording every time (validation) instead of a random one (training)."""
     shuffled_among: tuple[np.ndarray, ...] | None = None
-    """Rows per shard that exchange their labels at random: the control whose test AUROC must be near 0.5."""
+    """Rows per shard that exchange their answers at random: the control whose test AUROC must be near 0.5."""
     augment: AugmentConfig | None = None
     """Random changes, seeded like the crop; None: none."""
     mixed_among: tuple[np.ndarray, ...] | None = None
@@ -90,17 +91,16 @@ class ExampleReader:
     def open(self, part: int) -> Shard:
         """Read one shard and check that its codes are those of its recordings."""
         columns = ["record_id", "counts", "valid_samples", "attended_s"]
-        label_column = None
-        if isinstance(self.targets, LabelTargets):
-            label_column = tables.LABEL_PREFIX + self.targets.label_set
-        table = files.read_table(self.waveforms.part(part), columns + ([label_column] if label_column else []))
+        of_recordings = self.targets if isinstance(self.targets, LabelTargets | AuxiliaryTargets) else None
+        columns += [] if of_recordings is None else of_recordings.columns
+        table = files.read_table(self.waveforms.part(part), columns)
         return Shard(
             part=part,
             record_ids=table["record_id"].to_pylist(),
             counts=tables.list_rows(table["counts"]),
             valid_samples=tables.stack_rows(table["valid_samples"]),
             attended_s=spans_of(table["attended_s"]),
-            labels=self._shuffled(part, table[label_column].to_pylist()) if label_column else None,
+            labels=None if of_recordings is None else self._shuffled(part, of_recordings.answers(table)),
             codes=self._codes(part, table["record_id"]) if isinstance(self.targets, CodeTargets) else None,
         )
 
@@ -143,7 +143,7 @@ class ExampleReader:
     def _mixed(self, shard: Shard, first: Example, parameter: float, rng: np.random.Generator) -> Example:
         """An example mixed with another one of its shard; the mixture keeps the first one's name."""
         assert self.mixed_among is not None
-        assert isinstance(self.targets, LabelTargets)
+        assert isinstance(self.targets, LabelTargets | AuxiliaryTargets)
         others = self.mixed_among[shard.part]
         share = float(rng.beta(parameter, parameter))
         second = self._crop(shard, int(others[rng.integers(len(others))]), rng)

@@ -14,6 +14,7 @@ from hubert_ecg.models.classifier import HubertECGClassifier
 from hubert_ecg.models.loss import IGNORED_CODE, PredictionResult, classification_loss, masked_prediction_loss
 from hubert_ecg.models.masking import mask_tokens
 from hubert_ecg.models.ssl import HubertECG
+from hubert_ecg.training.auxiliary_head import AuxiliaryHead
 from hubert_ecg.training.step import StepLoss
 
 
@@ -120,11 +121,14 @@ class Classification(nn.Module):
         model: HubertECGClassifier,
         weights: torch.Tensor | None = None,
         standard: tuple[torch.Tensor, torch.Tensor] | None = None,
+        auxiliary: AuxiliaryHead | None = None,
     ) -> None:
         """`weights` [N]: of the positives (multi_label) or of the classes (multi_class). `standard`: mean and standard
-        deviation [N] of the numbers of a regression, in whose terms the model's outputs are."""
+        deviation [N] of the numbers of a regression, in whose terms the model's outputs are. `auxiliary`: of what is
+        learnt beside the labels."""
         super().__init__()
         self.model = model
+        self.auxiliary = auxiliary
         attend_by_majority(model)
         self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("mean", None if standard is None else standard[0], persistent=False)
@@ -133,8 +137,17 @@ class Classification(nn.Module):
     def forward(
         self, inputs_BS: torch.Tensor, targets: torch.Tensor, attention_mask_BS: torch.Tensor | None = None
     ) -> StepLoss:
-        """Inputs, targets (labels or numbers [B, N], class ids [B, 1]), which samples count -> loss sum and weight."""
-        return self.loss(self.logits(inputs_BS, attention_mask_BS), targets)
+        """Inputs, targets (labels or numbers [B, N], class ids [B, 1]), which samples count -> loss sum and weight.
+
+        With auxiliary targets those of `AuxiliaryHead.loss`.
+        """
+        if self.auxiliary is None:
+            return self.loss(self.logits(inputs_BS, attention_mask_BS), targets)
+        model = self.model
+        encoded = model.hubert_ecg.encode(inputs_BS, attention_mask_BS)
+        pooled_BD = model.pool(encoded.last_hidden_state, attention_mask_BS)
+        logits_BN, scores_BA = model.scores(pooled_BD), self.auxiliary(model.dropout(pooled_BD))
+        return self.auxiliary.loss(logits_BN, scores_BA, targets, task=model.config.task, weights=self.weights)
 
     def logits(self, inputs_BS: torch.Tensor, attention_mask_BS: torch.Tensor | None = None) -> torch.Tensor:
         """[B, N]"""

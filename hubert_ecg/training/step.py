@@ -5,9 +5,9 @@ those of that ratio however the recordings are divided, because sums are accumul
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -103,13 +103,16 @@ class Learner:
     loss_scale: LossScale | None = None
     average: WeightAverage | None = None
     regulariser: DynamicRegulariser | None = None
+    own_parts: Mapping[str, StatePart] = field(default_factory=dict)
+    """What the kind of training adds to the parts."""
 
     @property
     def parts(self) -> dict[str, StatePart]:
         """What, besides weights and optimiser, has to go on where it stopped, by name."""
         named: dict[str, StatePart | None]
         named = {"loss_scale": self.loss_scale, "average": self.average, "regulariser": self.regulariser}
-        return {name: part for name, part in named.items() if part is not None}
+        # Before the average, which finds the module as it was saved.
+        return dict(self.own_parts) | {name: part for name, part in named.items() if part is not None}
 
     def step(self, batch: Batch, number: int) -> StepResult:
         """Learn from one rank's share of step `number` (0-based).

@@ -68,6 +68,28 @@ class LabelTargets:
     label_set: str
     labels: tuple[str, ...]
     task: "Task" = "multi_label"
+    none_is_negative: bool = False
+    """Whether a recording without any of the labels is known to have none of them."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of a waveform table that are read."""
+        return (tables.LABEL_PREFIX + self.label_set,)
+
+    def answers(self, table: pa.Table) -> list[Any]:
+        """Per row of a waveform table its entry in the label column, which `target` takes."""
+        found: list[Any] = table[self.columns[0]].to_pylist()
+        return found
+
+    def is_known(self, answer: list[Any] | None) -> bool:
+        """Whether an entry of the label column tells anything of every label."""
+        return is_answered(answer) or (self.none_is_negative and self.task == "multi_label")
+
+    def shares(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
+        """[label] float32: a target as shares that can be mixed, NaN where nobody has answered."""
+        if not self.is_known(answer):
+            return np.full(len(self.labels), np.nan, np.float32)
+        return self.mixable(self.target(answer, record_id))
 
     def target(self, answer: list[Any] | None, record_id: str) -> np.ndarray:
         """What a model learns from one recording's entry in the label column.

@@ -17,9 +17,12 @@ from hubert_ecg.clustering.codebook import Codebook
 from hubert_ecg.datasets.labels import LabelSet
 from hubert_ecg.errors import ArtifactError, ConfigError, ResourceError
 from hubert_ecg.models import HubertECG, HubertECGClassifier, model_config
+from hubert_ecg.models.config import Size
+from hubert_ecg.models.flops import forward_flops
 from hubert_ecg.pipeline.dry_run import Estimate, described
 from hubert_ecg.pipeline.estimates import estimate
 from hubert_ecg.pipeline.extract import describe_descriptor
+from hubert_ecg.pipeline.finetune import FinetuneConfig
 from hubert_ecg.pipeline.prepare import PrepareConfig
 from hubert_ecg.pipeline.rates import Rates
 from hubert_ecg.pipeline.ray_cluster import LIMITS
@@ -315,3 +318,14 @@ def test_the_command_starts_nothing(command: str, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["jobs"]
     if command.startswith(("recipe", "demo")):
         assert "not known before the stages above have run" in result.stdout
+
+
+@pytest.mark.parametrize("size", ["tiny", "state_space", "residual"])
+def test_a_training_costs_what_its_encoder_does(place: Path, size: Size) -> None:
+    config = FinetuneConfig(
+        waveforms=str(place / "W"), label_set="conditions", output="M", size=size, steps=10, validation_interval=10
+    )
+    rates = Rates()
+    passes = 10 * config.batch_size * rates.training_passes + 2 * 300
+    wanted = forward_flops(model_config(size), 12 * 500) * passes / rates.core_flops
+    assert estimate("finetune", config, rates).core_s == pytest.approx(wanted)

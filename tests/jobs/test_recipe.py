@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.proof.recipes import RECIPES as RECIPES_OF_PROOF
 from hubert_ecg.datasets.ptbxl import _TITLES
 from hubert_ecg.errors import ConfigError
+from hubert_ecg.models.config import SIZES
 from hubert_ecg.pipeline.finetune import FinetuneConfig
 from hubert_ecg.pipeline.prepare import PrepareConfig
+from hubert_ecg.predictor import CropConfig
+from hubert_ecg.training.auxiliary import AuxiliaryConfig
 from jobs.recipe import _stage, read_recipe, variables_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
@@ -135,3 +139,24 @@ def test_the_first_label_set_of_the_benchmark_is_tuned_as_in_the_recipe_whose_re
             for stages in (one, many)
         ]
         assert settings[0] == settings[1], verb
+
+
+def test_the_residual_recipe_is_that_of_the_benchmark() -> None:
+    """As far as both have the same settings; the test fold is for the evaluation alone."""
+    made = read_recipe(CONFIGS / "ptbxl_residual.yaml", {"input": "/x", "out": "/y"})
+    prepared, tuned, calibrated, judged = (_stage(verb, flags)[1] for verb, flags in made)
+    wanted = RECIPES_OF_PROOF["resnet_auxiliary_augment"]
+    found = tuned.augment
+    assert (found.mixup, found.rotation_deg, found.recording_gain, found.lead_dropout, found.gain, found.noise) == (
+        *(wanted.augmentation.mixup, wanted.augmentation.rotation_deg, wanted.augmentation.gain),
+        *(wanted.augmentation.lead_dropout, 0, wanted.augmentation.noise_mv),
+    )
+    assert (tuned.optimiser.lr, tuned.optimiser.weight_decay) == (wanted.lr, wanted.weight_decay)
+    assert (tuned.epochs, tuned.batch_size, prepared.crop_s) == (wanted.epochs, wanted.batch_size, wanted.crop_s)
+    assert tuned.auxiliary == AuxiliaryConfig(label_sets=("all",), demographics=True, weight=wanted.auxiliary)
+    assert SIZES[tuned.size]["final_dropout"] == wanted.dropout
+    assert (prepared.range_mv, prepared.ptbxl.val_fold, prepared.ptbxl.test_fold) == (5, 8, 9)
+    assert (tuned.size, tuned.train_tag, calibrated.split, judged.split) == ("residual", "natural", "val", "test")
+    assert (calibrated.tag, judged.tag) == ("natural", "natural")
+    assert calibrated.crops == judged.crops == CropConfig(num_crops=7)
+    assert (calibrated.checkpoint, judged.checkpoint) == (tuned.output, calibrated.output)

@@ -99,11 +99,14 @@ def test_a_low_rank_adaptation_is_saved_merged_and_goes_on(
     assert [p.shape for p in again.parameters() if p.requires_grad] == trainable
 
 
-def test_a_state_space_encoder_trains_is_saved_and_goes_on(waveforms: Manifest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", ["state_space", "residual"])
+def test_an_encoder_of_leads_side_by_side_trains_is_saved_and_goes_on(
+    waveforms: Manifest, tmp_path: Path, encoder: str
+) -> None:
     torch.manual_seed(0)
-    job = job_of(waveforms, size="state_space")
+    job = job_of(waveforms, size=encoder)
     module = job.make_module(None)
-    assert module.model.config.encoder == "state_space"
+    assert module.model.config.encoder == encoder
     optimiser = make_optimiser(module, OptimiserConfig(lr=1e-3))
     losses = []
     for number in range(8):
@@ -114,6 +117,18 @@ def test_a_state_space_encoder_trains_is_saved_and_goes_on(waveforms: Manifest, 
     again = job.make_module(tmp_path).eval()
     with torch.no_grad():
         assert torch.equal(again.model(batch().inputs).logits, module.model(batch().inputs).logits)
+
+
+@pytest.mark.parametrize("encoder", ["state_space", "residual"])
+def test_what_such_an_encoder_does_not_keep_is_not_computed_again(encoder: str) -> None:
+    with pytest.raises(ConfigError, match=f"--compute.gradient_checkpointing: .* a {encoder} encoder keeps little"):
+        FinetuneConfig(
+            waveforms="W",
+            output="M",
+            label_set="x",
+            size=encoder,
+            compute=ComputeConfig(gradient_checkpointing=True),
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 from small_training import checkpointed, config, result, write_inputs
 
 from hubert_ecg.errors import ArtifactError, ConfigError
+from hubert_ecg.models.adapt import LoraConfig
+from hubert_ecg.pipeline.finetune import FinetuneConfig
 from hubert_ecg.pipeline.pretrain import PretrainConfig, pretrain
 from hubert_ecg.pipeline.resuming import open_resumed, take_over
 from hubert_ecg.pipeline.training_run import MODEL, WorkersConfig
@@ -53,6 +55,19 @@ def test_the_best_and_the_last_checkpoint_are_taken_over_once(done: Path) -> Non
     texts = [(Path(ours.path(one.name)) / MODEL / "weights").read_text() for one in ours.saved()]
     assert texts == ["of step 8", "of step 12"]
     assert [one.step for one in replace(ours, directory=f"{done}/done/trainer/run").saved()] == [4, 8, 12]
+
+
+def test_a_fine_tuning_is_resumed_by_its_own_settings(done: Path, tmp_path: Path) -> None:
+    """Some of them are tuples, which a manifest holds as lists."""
+    made = FinetuneConfig(waveforms="W", label_set="x", output=str(tmp_path / "tuned"), steps=12)
+    output = begin(made.output, verb="finetune", config=describe(made), inputs=INPUTS)
+    assert isinstance(output, StageOutput)
+    take_over(open_resumed(settings(done), verb="pretrain", inputs=INPUTS), output.directory, keep=3)
+    output.finish(parts=0, facts={"steps_done": 12})
+    longer = replace(made, steps=24, resume=made.output)
+    assert open_resumed(longer, verb="finetune", inputs=INPUTS) is not None
+    with pytest.raises(ArtifactError, match=r"got lora\.targets"):
+        open_resumed(replace(longer, lora=LoraConfig(targets=("q_proj",))), verb="finetune", inputs=INPUTS)
 
 
 def test_nothing_is_resumed_unless_asked_for(tmp_path: Path) -> None:

@@ -15,9 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from hubert_ecg.models.dropouts import ClassifierDropoutConfig
 from hubert_ecg.pipeline.training_run import TrainingJob
 from hubert_ecg.storage.artifact import Manifest, open_artifact
+from hubert_ecg.training.auxiliary import AuxiliaryConfig
+from hubert_ecg.training.average import running_statistics
 from hubert_ecg.training.objectives import MaskingConfig
 from hubert_ecg.training.optimiser import OptimiserConfig
 from hubert_ecg.training.step import Batch, Learner, StepLoss
+from tests.pipeline.auxiliary_tables import write_auxiliary_waveforms
 from tests.pipeline.training_jobs import batch_of, distance, finetune_job, gradients, learner_of, pretrain_job
 from tests.training.padded import write_codes, write_waveforms
 
@@ -25,6 +28,7 @@ STEP = 3
 # The first rank gets complete recordings, the second a short one, one without six leads, and two of beats only.
 ROWS = [(0, 0, 0), (0, 4, 1), (0, 0, 2), (0, 4, 3), (0, 1, 4), (0, 2, 5), (0, 3, 6), (0, 3, 7)]
 CASES = {"masked codes": 1, "masked codes in pieces": 3, "weighted classes": 1, "weighted classes in pieces": 2}
+AUXILIARY_CASES = {"auxiliary targets": 1, "auxiliary targets in pieces": 3}
 SETTINGS: dict[str, Any] = {"batch_size": len(ROWS), "optimiser": OptimiserConfig(lr=1e-3, clip_norm=0.0)}
 
 
@@ -32,12 +36,17 @@ SETTINGS: dict[str, Any] = {"batch_size": len(ROWS), "optimiser": OptimiserConfi
 class Tables:
     waveforms: Manifest
     codes: Manifest
+    known: Manifest
+    """With more that is known of the recordings."""
 
     def job(self, case: str) -> TrainingJob:
-        settings = SETTINGS | {"accumulation_steps": CASES[case]}
+        settings = SETTINGS | {"accumulation_steps": (CASES | AUXILIARY_CASES)[case]}
         if "codes" in case:
             return pretrain_job(self.waveforms, self.codes, masking=MaskingConfig(alpha=0.7), **settings)
         dropouts = ClassifierDropoutConfig(classifier=0.0)
+        if case in AUXILIARY_CASES:
+            known = AuxiliaryConfig(label_sets=("findings",), demographics=True, weight=0.5)
+            return finetune_job(self.known, auxiliary=known, dropouts=dropouts, **settings)
         return finetune_job(self.waveforms, positive_weights=True, dropouts=dropouts, **settings)
 
 
@@ -45,7 +54,7 @@ class Tables:
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     folder = tmp_path_factory.mktemp("tables")
     waveforms = write_waveforms(folder / "w", splits=("train", "val", "test"))
-    return Tables(waveforms, write_codes(folder / "l", waveforms))
+    return Tables(waveforms, write_codes(folder / "l", waveforms), write_auxiliary_waveforms(folder / "known"))
 
 
 def step_of(job: TrainingJob) -> tuple[float, dict[str, torch.Tensor]]:
@@ -109,12 +118,25 @@ def step_through_some_layers(rank: int | None) -> dict[str, torch.Tensor]:
     return gradients(module)
 
 
-def run_rank(rank: int, folder: str, waveforms: str, codes: str) -> None:
+def statistics_of(job: TrainingJob) -> dict[str, torch.Tensor]:
+    """Running statistics of batch norms after a step and a validation."""
+    torch.manual_seed(0)
+    module: nn.Module = job.make_module(None)
+    if dist.is_initialized():
+        module = DistributedDataParallel(module, find_unused_parameters=job.may_skip_parameters)
+    learner_of(job, module).step(batch_of(job, ROWS), 0)
+    with torch.inference_mode():
+        job.validate(module.eval(), [batch_of(job, ROWS)])
+    return running_statistics(module)
+
+
+def run_rank(rank: int, folder: str, waveforms: str, codes: str, known: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    tables = Tables(open_artifact(waveforms), open_artifact(codes))
-    for case in CASES:
+    tables = Tables(*map(open_artifact, (waveforms, codes, known)))
+    save_file(statistics_of(finetune_job(tables.waveforms, size="residual", **SETTINGS)), f"{folder}/norms-{rank}")
+    for case in CASES | AUXILIARY_CASES:
         loss, found = step_of(tables.job(case))
         save_file(found | {"loss": torch.tensor(loss, dtype=torch.float64)}, f"{folder}/{case}-{rank}")
     save_file(step_through_some_layers(rank), f"{folder}/some layers-{rank}")
@@ -125,7 +147,7 @@ def run_rank(rank: int, folder: str, waveforms: str, codes: str) -> None:
 def two_ranks(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes have made of every case, by the name of the case and the rank."""
     folder = tmp_path_factory.mktemp("ranks")
-    arguments = (str(folder), tables.waveforms.directory, tables.codes.directory)
+    arguments = (str(folder), tables.waveforms.directory, tables.codes.directory, tables.known.directory)
     torch.multiprocessing.spawn(run_rank, arguments, nprocs=2)
     return folder
 
@@ -144,6 +166,35 @@ def test_two_ranks_have_the_gradient_of_one(tables: Tables, two_ranks: Path, cas
     # What averaging the ranks' own means would give is something else.
     naive = {name: (of_first[name] / weights[0] + of_second[name] / weights[1]) / 2 for name in wanted}
     assert distance(naive, wanted) > 1e-3
+
+
+@pytest.mark.parametrize("case", AUXILIARY_CASES)
+def test_two_ranks_learn_auxiliary_targets_as_one_does(tables: Tables, two_ranks: Path, case: str) -> None:
+    """Of which the ranks, and the pieces, have different numbers known."""
+    job = tables.job(case)
+    torch.manual_seed(0)
+    module = job.make_module(None).train()
+    whole = job.step_loss(module, batch_of(job, ROWS), STEP)
+    (whole.total / whole.weight).backward()
+    halves = batch_of(job, ROWS).split(2)
+    assert len({int(half.targets.isnan().sum()) for half in halves}) == 2
+    found = [load_file(two_ranks / f"{case}-{rank}") for rank in (0, 1)]
+    losses = [float(tensors.pop("loss")) for tensors in found]
+    assert "auxiliary.linear.weight" in found[0]
+    assert distance(found[0], gradients(module)) < 1e-5
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert sum(losses) / 2 == pytest.approx(float((whole.total / whole.weight).detach()), rel=1e-5)
+
+
+def test_ranks_validate_with_the_mean_of_their_batch_norms(tables: Tables, two_ranks: Path) -> None:
+    """Each has seen its own half of the recordings; the means over both are those over all of them."""
+    first, second = (load_file(two_ranks / f"norms-{rank}") for rank in (0, 1))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alone = statistics_of(finetune_job(tables.waveforms, size="residual", **SETTINGS))
+    name = "model.hubert_ecg.feature_extractor.norm.running_mean"
+    assert alone[name].abs().max() > 0
+    torch.testing.assert_close(first[name], alone[name])
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from hubert_ecg.errors import ConfigError
 from hubert_ecg.evaluation.abstention import Abstention
 from hubert_ecg.evaluation.calibration import Calibration
 from hubert_ecg.models import HubertECGClassifier, model_config
-from hubert_ecg.models.state_space import StateSpaceEncoder
+from hubert_ecg.models.config import Size
+from hubert_ecg.models.encoders import new_encoder
 from hubert_ecg.predictor import CropConfig, Predictor
 from hubert_ecg.predictor.embedding import FINAL, Embedder
 from tests.predictor.classifiers import LABELS, classifier, info_of, waveforms
@@ -138,10 +140,18 @@ def test_a_recording_is_predicted_as_its_prepared_waveform_is(predictor: Predict
     assert prediction.spread == tuple(outputs.spread[0].tolist())
 
 
-def test_a_state_space_classifier_reads_crops_of_any_length_in_millivolts() -> None:
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ("state_space", {"hidden_size": 16, "conv_dim": [8, 8, 16], "num_hidden_layers": 1}),
+        ("residual", {"hidden_size": 16, "conv_dim": [8], "block_dim": [8, 16], "num_hidden_layers": 2}),
+    ],
+)
+def test_a_classifier_of_leads_side_by_side_reads_crops_of_any_length_in_millivolts(
+    size: Size, shape: dict[str, Any]
+) -> None:
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "conv_dim": [8, 8, 16], "num_hidden_layers": 1}
-    encoder = StateSpaceEncoder(model_config("state_space", **shape))
+    encoder = new_encoder(model_config(size, **shape))
     model = HubertECGClassifier.from_encoder(encoder, label_names=LABELS)
     contract = PreprocessConfig(range_mv=5.0, crop_s=2.5, min_duration_s=2.5)
     found = Predictor(model, info_of(preprocess=contract), crops=CropConfig(num_crops=7))

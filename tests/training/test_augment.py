@@ -68,6 +68,16 @@ def test_a_turned_heart_is_still_one_heart() -> None:
     np.testing.assert_array_equal(kept.reshape(12, 50), leads)
 
 
+def test_the_gain_of_a_recording_is_one_factor_for_all_leads(waveforms: Manifest) -> None:
+    plain, masks, _ = read(reader(waveforms, None))
+    found, same_masks, _ = read(reader(waveforms, AugmentConfig(recording_gain=0.3)))
+    np.testing.assert_array_equal(masks, same_masks)
+    factors = np.einsum("rls,rls->r", found, plain) / np.einsum("rls,rls->r", plain, plain)
+    np.testing.assert_allclose(found, plain * factors[:, None, None], rtol=1e-5)
+    assert (np.abs(factors - 1) < 0.3).all()
+    assert factors.std() > 0.1
+
+
 def test_a_gain_is_one_factor_per_lead(waveforms: Manifest) -> None:
     plain, masks, _ = read(reader(waveforms, None))
     found, same_masks, _ = read(reader(waveforms, AugmentConfig(gain=0.3)))
@@ -174,7 +184,9 @@ def test_shares_of_classes_have_the_loss_of_their_mixture() -> None:
         torch.testing.assert_close(weight, 0.3 * parts[0][1] + 0.7 * parts[1][1])
 
 
-@pytest.mark.parametrize("wrong", [{"gain": 1.0}, {"lead_dropout": -0.1}, {"noise": -1.0}, {"mixup": -0.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"gain": 1.0}, {"recording_gain": 1.0}, {"lead_dropout": -0.1}, {"noise": -1.0}, {"mixup": -0.5}]
+)
 def test_impossible_changes_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=f"--augment.{next(iter(wrong))}: wanted"):
         LabelledAugmentConfig(**wrong)
@@ -182,5 +194,5 @@ def test_impossible_changes_are_refused(wrong: dict) -> None:
 
 def test_nothing_is_changed_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert not LabelledAugmentConfig().changes_anything
-    for settings in ({"gain": 0.1}, {"noise": 0.1}, {"lead_dropout": 0.1}, {"mixup": 0.1}):
+    for settings in ({"gain": 0.1}, {"recording_gain": 0.1}, {"noise": 0.1}, {"lead_dropout": 0.1}, {"mixup": 0.1}):
         assert LabelledAugmentConfig(**settings).changes_anything  # type: ignore[arg-type]

@@ -130,6 +130,19 @@ def test_weights_that_do_not_train_are_not_averaged() -> None:
     assert set(WeightAverage(module, 0.9).means) == {"1.weight", "1.bias"}
 
 
+def test_batch_norms_are_averaged_with_the_weights() -> None:
+    """Their statistics are those of the weights they were taken with."""
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).requires_grad_(False)
+    average = WeightAverage(module, 0.9)
+    assert set(average.means) == {"1.running_mean", "1.running_var"}
+    module(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    own = module[1].running_mean.clone()
+    average.update(0)
+    with average.in_use():
+        torch.testing.assert_close(module[1].running_mean, 0.9 * own)
+    assert torch.equal(module[1].running_mean, own)
+
+
 def test_a_scaled_loss_gives_the_same_gradient_and_step() -> None:
     plain, scaled = Toy(pieces=2), Toy(pieces=2, scaled=True)
     for step in range(3):
