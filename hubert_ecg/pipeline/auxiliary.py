@@ -35,9 +35,10 @@ def auxiliary_targets(config: Any, waveforms: Manifest) -> AuxiliaryTargets | No
         return None
     unknown = [name for name in wanted.label_sets if name not in label_sets]
     if unknown:
-        known = sorted(set(label_sets) - {config.label_set})
+        others = ", ".join(sorted(set(label_sets) - {config.label_set})) or "none: it has no others"
         raise ConfigError(
-            f"--auxiliary.label_sets: wanted some of {known} of {config.waveforms}, got {', '.join(unknown)}"
+            f"--auxiliary.label_sets: wanted label sets of {config.waveforms} beside {config.label_set} ({others}), "
+            f"got {', '.join(unknown)}; leave out what is not there"
         )
     numbers = [name for name in (config.label_set, *wanted.label_sets) if label_sets[name].task == "regression"]
     if numbers:

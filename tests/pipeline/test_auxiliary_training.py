@@ -157,7 +157,7 @@ def test_shuffled_recordings_exchange_all_that_is_known_of_them(waveforms: Manif
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"label_sets": ("rhythm",)}, r"wanted some of \['age', 'findings'\] of .*, got rhythm"),
+        ({"label_sets": ("rhythm",)}, r"wanted label sets of .* \(age, findings\), got rhythm"),
         ({"label_sets": ("classes",)}, "wanted other sets than --label_set, .* got classes; leave it out"),
         ({"label_sets": ("age",)}, "got age, whose answers are numbers"),
     ],
