@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 LeakPolicy = Literal["error", "drop", "keep"]
 
 _COLUMNS = ["record_id", "patient_id", "split", "content_hash", "signature"]
+_WIDTHS = {"content_hash": HASH_BYTES, "signature": SIGNATURE_BYTES}
 _NOBODY = 0
 _PARTS_BETWEEN = 64
 """Shards between two times that memory which Arrow has read into is given back."""
@@ -83,7 +84,7 @@ class _Known:
             table = files.read_table(waveforms.part(part), _COLUMNS)
             rows = slice(end - table.num_rows, end)
             splits[rows] = pc.index_in(table["split"], pa.array(_KEEP_FIRST)).to_numpy()
-            hashes[rows], signatures[rows] = _bytes(table["content_hash"]), _bytes(table["signature"])
+            hashes[rows], signatures[rows] = (_bytes(table[name], width) for name, width in _WIDTHS.items())
             ids.add(table["record_id"])
             patients[rows] = [_short_hash(patient.as_py()) for patient in table["patient_id"]]
             if part % _PARTS_BETWEEN == 0:
@@ -113,12 +114,11 @@ def _short_hash(patient: str | None) -> int:
     return _NOBODY if patient is None else int.from_bytes(blake2b(patient.encode(), digest_size=8).digest())
 
 
-def _bytes(column: pa.ChunkedArray) -> np.ndarray:
-    """[row, byte] uint8 of a binary column whose values are all of one length."""
+def _bytes(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """[row, byte] uint8 of a binary column whose values are all of one width."""
     values = column.combine_chunks()
     if not len(values):
-        return np.empty((0, 0), np.uint8)
-    width = len(values[0].as_py())
+        return np.empty((0, width), np.uint8)
     return np.frombuffer(values.buffers()[2], np.uint8, len(values) * width, values.offset * width).reshape(-1, width)
 
 

@@ -115,3 +115,11 @@ def test_keep_reports_and_changes_nothing(written: Callable[[list[Rows]], Manife
     waveforms = written(shards_with_leaks())
     assert len(settle_leaks(waveforms, "keep", {}, PREPROCESS)) == 4
     assert len(kept(waveforms)) == 9
+
+
+def test_a_shard_whose_recordings_were_all_set_aside_is_no_obstacle(
+    written: Callable[[list[Rows]], Manifest],
+) -> None:
+    waveforms = written([[row("a", "train", signal(1), "p")], [], [row("b", "test", signal(2), "p")], []])
+    [found] = settle_leaks(waveforms, "keep", {}, PREPROCESS)
+    assert (found["first"], found["second"], found["kind"]) == ("a", "b", "patient")
