@@ -22,7 +22,7 @@ from hubert_ecg.ecg.leads import STANDARD_LEADS
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.models.config import HubertECGConfig
 from hubert_ecg.models.cpu import tune_for_cpu
-from hubert_ecg.models.side_by_side import side_by_side, steps_that_count
+from hubert_ecg.models.side_by_side import leads_that_count, side_by_side, steps_that_count
 
 NUM_LEADS = len(STANDARD_LEADS)
 KERNEL = 5
@@ -63,10 +63,7 @@ class ResidualEncoder(nn.Module):
         """
         if mask_time_indices is not None:
             raise ValueError("mask_time_indices: wanted none, a residual encoder does not predict masked tokens")
-        leads_BLS = side_by_side(input_values)
-        if attention_mask is not None:
-            leads_BLS = leads_BLS * side_by_side(attention_mask).to(leads_BLS.dtype)
-        hidden_BCT = self.feature_extractor(leads_BLS)
+        hidden_BCT = self.feature_extractor(leads_that_count(input_values, attention_mask))
         hidden_states = [hidden_BCT.transpose(1, 2)]
         for block in self.encoder.layers:
             hidden_BCT = block(hidden_BCT)

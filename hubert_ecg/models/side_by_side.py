@@ -14,6 +14,14 @@ def side_by_side(values: torch.Tensor) -> torch.Tensor:
     return values if values.ndim == 3 else values.unflatten(1, (len(STANDARD_LEADS), -1))
 
 
+def leads_that_count(values: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """The leads [B, L, S], zero where a mask over samples, of the shape of the values, says that they do not count."""
+    leads_BLS = side_by_side(values)
+    if attention_mask is None:
+        return leads_BLS
+    return leads_BLS * side_by_side(attention_mask).to(leads_BLS.dtype)
+
+
 def steps_that_count(attention_mask: torch.Tensor, num_steps: int, stride: int) -> torch.Tensor:
     """Those steps of `stride` samples in which any lead has half of its samples; the last may reach beyond the lead.
 

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from hubert_ecg.ecg.leads import STANDARD_LEADS
 from hubert_ecg.models.config import HubertECGConfig
 from hubert_ecg.models.cpu import tune_for_cpu
-from hubert_ecg.models.side_by_side import side_by_side, steps_that_count
+from hubert_ecg.models.side_by_side import leads_that_count, steps_that_count
 
 NUM_LEADS = len(STANDARD_LEADS)
 FIRST_GAIN = 8.0
@@ -58,10 +58,7 @@ class StateSpaceEncoder(nn.Module):
         """
         if mask_time_indices is not None:
             raise ValueError("mask_time_indices: wanted none, a state-space encoder does not predict masked tokens")
-        leads_BLS = side_by_side(input_values)
-        if attention_mask is not None:
-            leads_BLS = leads_BLS * side_by_side(attention_mask).to(leads_BLS.dtype)
-        hidden_BTD = self.feature_extractor(leads_BLS)
+        hidden_BTD = self.feature_extractor(leads_that_count(input_values, attention_mask))
         hidden_states = [hidden_BTD]
         for layer in self.encoder.layers:
             hidden_BTD = layer(hidden_BTD)
