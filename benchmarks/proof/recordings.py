@@ -53,8 +53,8 @@ class Recordings:
     @classmethod
     def prepared(cls, ptbxl: str, output: str) -> Self:
         """Of PTB-XL in its official layout, 100 Hz; jobs.prepare makes the table where it is not there yet."""
-        source = PtbxlSource(input=ptbxl, rate_hz=100, val_fold=8, test_fold=9)
-        return cls.read(prepare(PrepareConfig(source="ptbxl", ptbxl=source, output=output)).directory)
+        source = PtbxlSource(rate_hz=100, val_fold=8, test_fold=9)
+        return cls.read(prepare(PrepareConfig(source="ptbxl", input=ptbxl, ptbxl=source, output=output)).directory)
 
     @classmethod
     def read(cls, waveforms: str) -> Self:
