@@ -3,6 +3,7 @@
     python -m benchmarks --ptbxl FOLDER       # hours: every script in full, on a machine that does nothing else
     python -m benchmarks --only model serve
     python -m benchmarks --table              # the table of benchmarks/results, nothing is run
+    python -m benchmarks --figure docs/results.svg    # the README's picture of them
 
 Every script runs in a process of its own. One that fails is named at the end, and the others run all the same; the exit
 code is then 1. Scripts that need PTB-XL are left out, and named, without --ptbxl. Where a script has several commands,
@@ -14,7 +15,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from benchmarks.figure import draw, panels
 from benchmarks.saved import RESULTS, saved_runs
 from benchmarks.table import markdown
 
@@ -83,7 +86,11 @@ def main(commands: Sequence[Command] = COMMANDS) -> int:
     parser.add_argument("--results", metavar="FOLDER", default=RESULTS, help=f"where results are saved ({RESULTS})")
     parser.add_argument("--list", action="store_true", help="name the commands and run none")
     parser.add_argument("--table", action="store_true", help="print the table and run none")
+    parser.add_argument("--figure", metavar="FILE", help="draw what models reach as an SVG and run none")
     options = parser.parse_args()
+    if options.figure:
+        Path(options.figure).write_bytes(draw(panels(saved_runs(options.results))))
+        return 0
     chosen = [command for command in commands if not options.only or command.script in options.only]
     if options.list:
         print("\n".join(map(str, chosen)))

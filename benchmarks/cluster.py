@@ -53,7 +53,7 @@ RECORDINGS_PER_SHARD = 256
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each figure")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each figure")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows, to try it out")
     place = os.environ.get("TMPDIR")
     with reporting("cluster", parser) as (options, report), tempfile.TemporaryDirectory(dir=place) as folder:

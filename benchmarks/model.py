@@ -5,9 +5,9 @@
     python -m benchmarks.model --checkpoint M         # AUROC of a fine-tuned classifier instead of a linear probe
 
 Both sides run in turn in one process on the same random input, B x 6000 samples (12 leads, 5 s, 100 Hz), with the same
-weights; figures are medians. What processors without instructions for bf16 take for it is left out: hours, for a figure
-that nobody should choose by. A training step is forward with a third of the tokens masked and the configured dropouts
-(no layerdrop), the mean square of the last hidden state as loss, backward, and a step of AdamW. bf16 means autocast.
+weights; figures are medians. A training step is forward with a third of the tokens masked and the configured dropouts
+(no layerdrop), the mean square of the last hidden state as loss, backward, and a step of AdamW. bf16 means autocast;
+processors that have no instructions for it are spared all but its error, since it takes them an hour.
 On a GPU the model FLOP utilisation of the training step is added: 3 x the multiplications and additions of a forward
 pass (`forward_flops`), divided by time and by the peak of the device.
 """
@@ -63,7 +63,8 @@ def main() -> None:
             compare(size, options, report)
             if options.serving:
                 compare_serving(size, options, report)
-        downstream(options, report)
+        if worth_timing({"bf16": nothing}, options.device):
+            downstream(options, report)
 
 
 def compare(size: str, options: argparse.Namespace, report: Report) -> None:
@@ -96,7 +97,7 @@ def compare(size: str, options: argparse.Namespace, report: Report) -> None:
 
 
 def worth_timing(sides: dict[str, Callable[[], Any]], device: str) -> dict[str, Callable[[], Any]]:
-    """All of them, without bf16 where the processor has no instructions for it."""
+    """All of them, without bf16 on a CPU that has no instructions for it."""
     return {name: side for name, side in sides.items() if name != "bf16" or device != "cpu" or "BF16" in machine()}
 
 

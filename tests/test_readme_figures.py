@@ -5,14 +5,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from benchmarks.__main__ import COMMANDS
+from benchmarks.figure import draw, panels
 from benchmarks.report import Row
 from benchmarks.saved import RESULTS, saved_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 SECTIONS = ("Results", "Speed")
+PICTURE = "docs/results.svg"
 NO_FIGURES = ("command", "beside")
 """Columns that hold words."""
 NOT_YET_SAVED = {
@@ -98,6 +101,18 @@ def test_every_figure_of_the_readme_is_saved() -> None:
 def test_all_commands_that_are_quoted_are_run_by_the_one_for_all() -> None:
     quoted = {quote.command for quote in quotes(README)}
     assert NOT_YET_SAVED <= quoted <= set(map(str, COMMANDS))
+
+
+def test_the_picture_is_drawn_from_what_is_saved() -> None:
+    """Its words and means; where they stand may differ by a hair between versions of matplotlib."""
+    drawn, shown = (words(svg) for svg in (draw(panels(saved_runs(ROOT / RESULTS))), (ROOT / PICTURE).read_bytes()))
+    assert drawn == shown
+    assert any(re.fullmatch(r"0\.\d{3}", word) for word in shown)
+    assert f"({PICTURE})" in README
+
+
+def words(svg: bytes) -> list[str]:
+    return [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text") if text.text]
 
 
 RUN = "python -m benchmarks.model"
