@@ -9,9 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.proof.augment import Augmentation
 from benchmarks.proof.comparison import compare, rows
+from benchmarks.proof.encoders import Classifier
+from benchmarks.proof.recipes import Recipe
 from benchmarks.proof.recordings import LabelColumn, Recordings
 from benchmarks.proof.rotation import TURNS, put_together, rotation_rows
-from benchmarks.proof.training import Classifier, Recipe, Targets, make_targets, predict, train
+from benchmarks.proof.training import Targets, make_targets, predict, train
 from benchmarks.proof.trials import Trial, run, split_rows
 
 
@@ -72,7 +74,7 @@ def test_all_architectures_learn_a_wave() -> None:
     found = recordings()
     targets = make_targets(found, "superclass", auxiliary=True)
     rows, answered = np.arange(40), found.label_sets["superclass"].answered
-    for architecture in ("resnet", "state_space", "hubert"):
+    for architecture in ("resnet", "state_space", "side_by_side", "hubert"):
         recipe = Recipe(architecture=architecture, width=16, depth=1, epochs=8, batch_size=8, crop_s=2, auxiliary=0.5)
         model, history = train(found.signals_mv, targets, rows, recipe, rate_hz=100, seed=0)
         assert len(history) == 8

@@ -1,13 +1,47 @@
-"""The recipes that are compared, by name. What differs from the baseline is all that each states."""
+"""What a recipe is, and those that are compared, by name; each states no more than how it differs from the baseline."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from benchmarks.proof.augment import Augmentation
-from benchmarks.proof.training import Recipe
+
+Architecture = Literal["resnet", "state_space", "side_by_side", "hubert", "hubert_pretrained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that shapes a training but its recordings and seed. The defaults are the baseline."""
+
+    architecture: Architecture = "resnet"
+    """`hubert`: size `tiny`, which wants `scaled` leads; `hubert_pretrained`: from a checkpoint of jobs.pretrain, which
+    must not have seen the folds that are judged; `side_by_side`: the transformer of `hubert` behind another stem."""
+    width: int = 128
+    """Of the state-space layers."""
+    depth: int = 4
+    """State-space layers."""
+    dropout: float = 0.1
+    """In state-space layers and before the head of either architecture."""
+    epochs: int = 30
+    lr: float = 3e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 0.01
+    batch_size: int = 64
+    crop_s: float = 2.5
+    scaled: bool = False
+    """Read each lead scaled to -1 to 1 over its record, instead of mV."""
+    auxiliary: float = 0.0
+    """Weight of the auxiliary loss: every SCP statement, sex and age, of the same recordings; 0: none."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def pretrained(self) -> bool:
+        return self.architecture == "hubert_pretrained"
+
 
 _CHANGED = Augmentation(mixup=0.3, rotation_deg=8, gain=0.1, lead_dropout=0.05)
 _STATE_SPACE = Recipe(architecture="state_space", lr=2e-3, weight_decay=0.05)
 _FULL = replace(_STATE_SPACE, auxiliary=1.0, augmentation=_CHANGED)
+_SIDE_BY_SIDE = replace(_FULL, architecture="side_by_side", lr=1e-3)
 _HUBERT = Recipe(architecture="hubert", scaled=True, crop_s=5.0, lr=1e-3, epochs=15)
 RECIPES = {
     "resnet": Recipe(),
@@ -26,6 +60,8 @@ RECIPES = {
     "state_space_augment": replace(_FULL, auxiliary=0.0),
     "state_space_auxiliary": replace(_STATE_SPACE, auxiliary=1.0),
     "state_space_scaled": replace(_FULL, scaled=True, augmentation=replace(_CHANGED, rotation_deg=0.0)),
+    # HuBERT's transformer, but leads side by side and in mV, as all those above read them.
+    "side_by_side_auxiliary_augment": _SIDE_BY_SIDE,
     # HuBERT, size tiny, by the same schedule in half as many epochs: of twice as long crops, at the same cost.
     "hubert": _HUBERT,
     "hubert_pretrained": replace(_HUBERT, architecture="hubert_pretrained"),

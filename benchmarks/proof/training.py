@@ -5,57 +5,21 @@ Shapes: N recordings, B crops, C = 12 leads, T samples, L labels, A auxiliary ta
 
 import logging
 import time
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.proof.augment import Augmentation
-from benchmarks.proof.recordings import LARGEST_MV, Recordings
-from benchmarks.proof.resnet import ResNet
-from hubert_ecg.models import HubertECG
+from benchmarks.proof.encoders import Classifier
+from benchmarks.proof.recipes import Recipe
+from benchmarks.proof.recordings import Recordings
 from hubert_ecg.models.adapt import parameter_groups
-from hubert_ecg.models.config import model_config
 from hubert_ecg.models.cpu import tune_for_cpu
-from hubert_ecg.models.state_space import StateSpaceEncoder
-from hubert_ecg.storage.checkpoint import load_checkpoint
 
 log = logging.getLogger(__name__)
-
-Architecture = Literal["resnet", "state_space", "hubert", "hubert_pretrained"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All that shapes a training but its recordings and seed. The defaults are the baseline."""
-
-    architecture: Architecture = "resnet"
-    """`hubert`: size `tiny`, which wants `scaled` leads; `hubert_pretrained`: from a checkpoint of jobs.pretrain, which
-    must not have seen the folds that are judged."""
-    width: int = 128
-    """Of the state-space layers."""
-    depth: int = 4
-    """State-space layers."""
-    dropout: float = 0.1
-    """In state-space layers and before the head of either architecture."""
-    epochs: int = 30
-    lr: float = 3e-3
-    """Peak of the one-cycle schedule."""
-    weight_decay: float = 0.01
-    batch_size: int = 64
-    crop_s: float = 2.5
-    scaled: bool = False
-    """Read each lead scaled to -1 to 1 over its record, instead of mV."""
-    auxiliary: float = 0.0
-    """Weight of the auxiliary loss: every SCP statement, sex and age, of the same recordings; 0: none."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    @property
-    def pretrained(self) -> bool:
-        return self.architecture == "hubert_pretrained"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,64 +30,6 @@ class Targets:
     """[N, L] float32 in 0..1."""
     auxiliary: np.ndarray
     """[N, A] float32 in 0..1."""
-
-
-class Classifier(nn.Module):
-    """An encoder of 12 leads, and one linear head for the labels and the auxiliary targets."""
-
-    def __init__(self, recipe: Recipe, outputs: int, checkpoint: str | None = None) -> None:
-        """`checkpoint`: where a pre-trained encoder lies, for recipes that start from one."""
-        super().__init__()
-        self.encoder: ResNet | StateSpace | Hubert
-        if recipe.architecture.startswith("hubert"):
-            self.encoder = Hubert(checkpoint if recipe.pretrained else None)
-        else:
-            self.encoder = ResNet() if recipe.architecture == "resnet" else StateSpace(recipe)
-        self.dropout = nn.Dropout(recipe.dropout)
-        self.head = nn.Linear(self.encoder.features, outputs)
-
-    def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
-        """[B, 12, T] -> logits [B, L + A]."""
-        logits: torch.Tensor = self.head(self.dropout(self.encoder(leads_BCT)))
-        return logits
-
-
-class StateSpace(nn.Module):
-    """The library's state-space encoder, and the mean over its steps."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        config = model_config(
-            "state_space",
-            hidden_size=recipe.width,
-            conv_dim=[64, 64, recipe.width],
-            num_hidden_layers=recipe.depth,
-            hidden_dropout=recipe.dropout,
-        )
-        self.model, self.features = StateSpaceEncoder(config), recipe.width
-
-    def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
-        """[B, 12, T] mV -> [B, D]."""
-        pooled_BD: torch.Tensor = self.model.encode(leads_BCT / LARGEST_MV).last_hidden_state.mean(dim=1)
-        return pooled_BD
-
-
-class Hubert(nn.Module):
-    """The library's HuBERT of size `tiny`, and the mean over its tokens."""
-
-    def __init__(self, checkpoint: str | None) -> None:
-        super().__init__()
-        fresh = checkpoint is None
-        model = HubertECG(model_config("tiny", vocab_sizes=(1,))) if fresh else load_checkpoint(checkpoint)[0]
-        self.model, self.features = model, int(model.config.hidden_size)
-        for name, weights in self.model.named_parameters():
-            # Heads of codebooks and the mask token take no part.
-            weights.requires_grad_(not name.startswith(("final_proj", "label_embedding", "masked_spec_embed")))
-
-    def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
-        """[B, 12, T], scaled -> [B, D]."""
-        pooled_BD: torch.Tensor = self.model.encode(leads_BCT).last_hidden_state.mean(dim=1)
-        return pooled_BD
 
 
 def make_targets(recordings: Recordings, label_set: str, *, auxiliary: bool) -> Targets:

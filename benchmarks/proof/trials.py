@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.proof.recipes import Recipe
 from benchmarks.proof.recordings import Recordings
-from benchmarks.proof.training import Recipe, make_targets, predict, train
+from benchmarks.proof.training import make_targets, predict, train
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.evaluation.metrics import evaluate_multi_label
 from hubert_ecg.storage.artifact import code_version
