@@ -72,11 +72,11 @@ class SideBySide(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.stem = Stem(state_space_config(recipe))
-        self.layers, self.features = HubertECG(model_config("tiny", vocab_sizes=(1,))).encoder, recipe.width
+        self.transformer, self.features = HubertECG(model_config("tiny", vocab_sizes=(1,))).encoder, recipe.width
 
     def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
         """[B, 12, T] mV -> [B, D]."""
-        pooled_BD: torch.Tensor = self.layers(self.stem(leads_BCT / LARGEST_MV)).last_hidden_state.mean(dim=1)
+        pooled_BD: torch.Tensor = self.transformer(self.stem(leads_BCT / LARGEST_MV)).last_hidden_state.mean(dim=1)
         return pooled_BD
 
 
