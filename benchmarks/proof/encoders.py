@@ -3,6 +3,8 @@
 Shapes: B recordings, C = 12 leads, T samples, D features, L labels, A auxiliary targets.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -39,7 +41,7 @@ def encoder_of(recipe: Recipe, checkpoint: str | None) -> "ResNet | StateSpace |
         case "state_space":
             return StateSpace(recipe)
         case "side_by_side":
-            return SideBySide(recipe)
+            return SideBySide()
     return Hubert(checkpoint if recipe.pretrained else None)
 
 
@@ -48,7 +50,8 @@ class StateSpace(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.model, self.features = StateSpaceEncoder(state_space_config(recipe)), recipe.width
+        config = state_space_config(recipe.width, num_hidden_layers=recipe.depth, hidden_dropout=recipe.dropout)
+        self.model, self.features = StateSpaceEncoder(config), recipe.width
 
     def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
         """[B, 12, T] mV -> [B, D]."""
@@ -56,23 +59,18 @@ class StateSpace(nn.Module):
         return pooled_BD
 
 
-def state_space_config(recipe: Recipe) -> HubertECGConfig:
-    return model_config(
-        "state_space",
-        hidden_size=recipe.width,
-        conv_dim=[64, 64, recipe.width],
-        num_hidden_layers=recipe.depth,
-        hidden_dropout=recipe.dropout,
-    )
+def state_space_config(width: int, **settings: Any) -> HubertECGConfig:
+    return model_config("state_space", hidden_size=width, conv_dim=[64, 64, width], **settings)
 
 
 class SideBySide(nn.Module):
     """The transformer of HuBERT's size `tiny` behind the state-space encoder's stem, which reads all leads at once."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.stem = Stem(state_space_config(recipe))
-        self.transformer, self.features = HubertECG(model_config("tiny", vocab_sizes=(1,))).encoder, recipe.width
+        hubert = HubertECG(model_config("tiny", vocab_sizes=(1,)))
+        self.features = int(hubert.config.hidden_size)
+        self.stem, self.transformer = Stem(state_space_config(self.features)), hubert.encoder
 
     def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
         """[B, 12, T] mV -> [B, D]."""
