@@ -42,7 +42,7 @@ def encoder_of(recipe: Recipe, checkpoint: str | None) -> "ResNet | StateSpace |
             return StateSpace(recipe)
         case "side_by_side":
             return SideBySide()
-    return Hubert(checkpoint if recipe.pretrained else None)
+    return Hubert(checkpoint if recipe.pretrained else None, unit=1.0 if recipe.scaled else LARGEST_MV)
 
 
 class StateSpace(nn.Module):
@@ -81,8 +81,10 @@ class SideBySide(nn.Module):
 class Hubert(nn.Module):
     """The library's HuBERT of size `tiny`, and the mean over its tokens."""
 
-    def __init__(self, checkpoint: str | None) -> None:
+    def __init__(self, checkpoint: str | None, *, unit: float) -> None:
+        """`unit` of the leads is 1 to the model: of leads in mV the largest voltage that it knows."""
         super().__init__()
+        self.unit = unit
         fresh = checkpoint is None
         model = HubertECG(model_config("tiny", vocab_sizes=(1,))) if fresh else load_checkpoint(checkpoint)[0]
         self.model, self.features = model, int(model.config.hidden_size)
@@ -91,6 +93,6 @@ class Hubert(nn.Module):
             weights.requires_grad_(not name.startswith(("final_proj", "label_embedding", "masked_spec_embed")))
 
     def forward(self, leads_BCT: torch.Tensor) -> torch.Tensor:
-        """[B, 12, T], scaled -> [B, D]."""
-        pooled_BD: torch.Tensor = self.model.encode(leads_BCT).last_hidden_state.mean(dim=1)
+        """[B, 12, T], scaled or mV -> [B, D]."""
+        pooled_BD: torch.Tensor = self.model.encode(leads_BCT / self.unit).last_hidden_state.mean(dim=1)
         return pooled_BD

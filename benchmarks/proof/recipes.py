@@ -13,7 +13,7 @@ class Recipe:
     """All that shapes a training but its recordings and seed. The defaults are the baseline."""
 
     architecture: Architecture = "resnet"
-    """`hubert`: size `tiny`, which wants `scaled` leads; `hubert_pretrained`: from a checkpoint of jobs.pretrain, which
+    """`hubert`: size `tiny`; `hubert_pretrained`: from a checkpoint of jobs.pretrain, which
     must not have seen the folds that are judged; `side_by_side`: the transformer of `hubert` behind another stem."""
     width: int = 128
     """Of the state-space layers."""
@@ -43,6 +43,9 @@ _STATE_SPACE = Recipe(architecture="state_space", lr=2e-3, weight_decay=0.05)
 _FULL = replace(_STATE_SPACE, auxiliary=1.0, augmentation=_CHANGED)
 _SIDE_BY_SIDE = replace(_FULL, architecture="side_by_side", lr=1e-3)
 _HUBERT = Recipe(architecture="hubert", scaled=True, crop_s=5.0, lr=1e-3, epochs=15)
+_HUBERT_FULL = replace(
+    _HUBERT, architecture="hubert_pretrained", auxiliary=1.0, augmentation=replace(_CHANGED, rotation_deg=0.0)
+)
 RECIPES = {
     "resnet": Recipe(),
     # The baseline's own trials: what its author would try first.
@@ -65,7 +68,10 @@ RECIPES = {
     # HuBERT, size tiny, by the same schedule in half as many epochs: of twice as long crops, at the same cost.
     "hubert": _HUBERT,
     "hubert_pretrained": replace(_HUBERT, architecture="hubert_pretrained"),
-    "hubert_pretrained_auxiliary_augment": replace(
-        _HUBERT, architecture="hubert_pretrained", auxiliary=1.0, augmentation=replace(_CHANGED, rotation_deg=0.0)
+    "hubert_pretrained_auxiliary_augment": _HUBERT_FULL,
+    "hubert_pretrained_auxiliary_augment_fast": replace(_HUBERT_FULL, lr=3e-3),
+    # The same from random weights, on leads that keep their voltage.
+    "hubert_voltage_auxiliary_augment": replace(
+        _HUBERT_FULL, architecture="hubert", scaled=False, augmentation=_CHANGED
     ),
 }
