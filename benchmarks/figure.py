@@ -34,26 +34,33 @@ class Dots:
 
 def panels(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Dots]]:
     """Title of a panel -> its lines, of those saved runs that have several seeds of something."""
-    found: dict[str, list[Dots]] = {}
+    found: dict[str, dict[str, Dots]] = {}
     for run in sorted(runs, key=lambda run: "benchmarks.proof" not in run["command"]):
-        details = run.get("details", {})
         if "--stage judge" in run["command"]:
-            label_set, subset = (
-                ("conditions", "all") if "--label_set conditions" in run["command"] else ("superclass", "natural")
-            )
-            of_recipes = details["trials"][subset]
-            lines = [_line(TITLES[name], of_recipes[name], name == BASELINE) for name in TITLES if name in of_recipes]
-            count = of_recipes[BASELINE]["recordings"]
-            title = {"superclass": "Five superclasses", "conditions": "Five conditions"}[label_set]
-            found[f"{title}, {count} recordings of fold 9"] = lines
-        elif "conditions" in details and "benchmarks.label_efficiency" in run["command"]:
-            lines = [
-                _line(f"{condition.split(',')[0]} of the labels, {ARMS[arm]}", figures, arm == "scratch")
-                for condition, found_there in details["conditions"].items()
-                for arm, figures in found_there["test"]["all"]["macro_auroc"].items()
-            ]
-            found["Few labels, HuBERT tiny, 525 recordings of fold 9"] = lines
-    return found
+            title, lines = _of_recipes(run)
+        elif "benchmarks.label_efficiency" in run["command"]:
+            title, lines = _of_shares(run)
+        else:
+            continue
+        found.setdefault(title, {}).update({line.name: line for line in lines})
+    return {title: list(lines.values()) for title, lines in found.items()}
+
+
+def _of_recipes(run: Mapping[str, Any]) -> tuple[str, list[Dots]]:
+    rare = "--label_set conditions" in run["command"]
+    figures = run["details"]["trials"]["all" if rare else "natural"]
+    title = f"Five {'conditions' if rare else 'superclasses'}, {figures[BASELINE]['recordings']} recordings of fold 9"
+    return title, [_line(TITLES[name], figures[name], name == BASELINE) for name in TITLES if name in figures]
+
+
+def _of_shares(run: Mapping[str, Any]) -> tuple[str, list[Dots]]:
+    lines, recordings = [], 0
+    for condition, figures in run["details"]["conditions"].items():
+        share, judged = condition.split(",")[0], figures["test"]["all"]
+        recordings = judged["recordings"]
+        for arm, of_arm in judged["macro_auroc"].items():
+            lines.append(_line(f"{share} of the labels, {ARMS[arm]}", of_arm, arm == "scratch"))
+    return f"Few labels, HuBERT tiny, {recordings} recordings of fold 9", lines
 
 
 def _line(name: str, figures: Mapping[str, Any], baseline: bool) -> Dots:
