@@ -33,7 +33,7 @@ class Dots:
 
 
 def panels(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Dots]]:
-    """Title of a panel -> its lines, of those saved runs that have several seeds of something."""
+    """Title of a panel -> its lines: what several seeds have reached, of the saved run that has most of them."""
     found: dict[str, dict[str, Dots]] = {}
     for run in sorted(runs, key=lambda run: "benchmarks.proof" not in run["command"]):
         if "--stage judge" in run["command"]:
@@ -42,7 +42,10 @@ def panels(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Dots]]:
             title, lines = _of_shares(run)
         else:
             continue
-        found.setdefault(title, {}).update({line.name: line for line in lines})
+        panel = found.setdefault(title, {})
+        for line in lines:
+            if len(line.values) > (len(panel[line.name].values) if line.name in panel else 1):
+                panel[line.name] = line
     return {title: list(lines.values()) for title, lines in found.items()}
 
 

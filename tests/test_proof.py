@@ -120,6 +120,8 @@ def test_a_new_seed_and_all_models_together_are_told_beside_the_mean(tmp_path: P
             run(Trial(name=name, recipe=recipe, label_set="conditions", stage="judge", seed=seed), found, tmp_path)
     figures = compare(found, tmp_path, "conditions", "judge", ["resnet", "other"], new_seed=2)["all"]["other"]
     assert set(figures["per_seed"]) == {0, 1}
+    only = compare(found, tmp_path, "conditions", "judge", ["resnet", "other"], seeds=[1])["all"]["other"]
+    assert set(only["per_seed"]) == {1}
     trials = [np.load(tmp_path / "conditions" / "judge" / f"other_seed{seed}.npz") for seed in range(2)]
     mean = np.mean([trial["probabilities"] for trial in trials], axis=0)
     targets = found.label_sets["conditions"].targets[trials[0]["rows"]]

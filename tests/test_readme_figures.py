@@ -19,7 +19,6 @@ PICTURE = "docs/results.svg"
 NO_FIGURES = ("command", "beside")
 """Columns that hold words."""
 NOT_YET_SAVED = {
-    "python -m benchmarks.recipe jobs/configs/ptbxl_superclass.yaml threads=1 --input FOLDER",
     "python -m benchmarks.recipe jobs/configs/simulated_to_ptbxl.yaml threads=1 --input FOLDER",
     "python -m benchmarks.prepare",
     "python -m benchmarks.dump",
@@ -109,6 +108,17 @@ def test_the_picture_is_drawn_from_what_is_saved() -> None:
     assert drawn == shown
     assert any(re.fullmatch(r"0\.\d{3}", word) for word in shown)
     assert f"({PICTURE})" in README
+
+
+def test_the_picture_holds_the_run_with_most_seeds() -> None:
+    def run(**seeds: float) -> dict[str, Any]:
+        figures = {"resnet": {"recordings": 9, "per_seed": seeds}}
+        return {"command": "python -m benchmarks.proof --stage judge", "details": {"trials": {"natural": figures}}}
+
+    runs = [run(a=0.5), run(a=0.5, b=0.6, c=0.7), run(a=0.5, b=0.6)]
+    [[line]] = panels(runs).values()
+    assert line.values == (0.5, 0.6, 0.7)
+    assert "0.600" in words(draw(panels(runs)))
 
 
 def words(svg: bytes) -> list[str]:

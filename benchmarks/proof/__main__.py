@@ -66,7 +66,9 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                 report.add(row)
             report.details[name] = turns
         return
-    found = compare(recordings, output, options.label_set, options.stage, options.recipes, options.new_seed)
+    found = compare(
+        recordings, output, options.label_set, options.stage, options.recipes, options.seeds, options.new_seed
+    )
     for row in rows(options.label_set, options.stage, found):
         report.add(row)
     report.details["trials"] = found

@@ -22,9 +22,10 @@ def compare(
     label_set: str,
     stage: Stage,
     recipes: Sequence[str],
+    seeds: Sequence[int] = (),
     new_seed: int | None = None,
 ) -> dict[str, Any]:
-    """Subset -> recipe -> figures, of all seeds of which a recipe's trials are finished.
+    """Subset -> recipe -> figures, of those of the seeds of which a recipe's trials are finished; no seeds: of all.
 
     The interval is of a paired bootstrap over patients and, where both recipes have several, seeds. `new_seed` is none
     of those that make the mean and the spread, but is told beside them.
@@ -34,6 +35,8 @@ def compare(
     new = {
         name: trials.pop(new_seed) for name, trials in finished.items() if new_seed is not None and new_seed in trials
     }
+    if seeds:
+        finished = {name: {seed: trials[seed] for seed in seeds if seed in trials} for name, trials in finished.items()}
     return {
         subset: {
             name: _figures(recordings, label_set, trials, finished.get(BASELINE, {}), subset)
