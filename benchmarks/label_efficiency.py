@@ -162,9 +162,10 @@ class Experiment:
         return str(self.root / what / folder / f"{arm}_seed{seed}_lr{lr:g}")
 
 
-def pretrain_twice(input_folder: str, experiment: Experiment) -> None:
-    """The stages of the recipe up to the second pre-training."""
-    variables = {"input": input_folder, "out": str(experiment.root), "threads": str(experiment.threads)}
+def pretrain_twice(input_folder: str, experiment: Experiment, range_mv: float = 0.0) -> None:
+    """The stages of the recipe up to the second pre-training; `range_mv` as in jobs.prepare."""
+    places = {"input": input_folder, "out": str(experiment.root)}
+    variables = places | {"threads": str(experiment.threads), "range_mv": f"{range_mv:g}"}
     stages = read_recipe(RECIPE, variables)
     last = max(number for number, (verb, _) in enumerate(stages) if verb == "pretrain")
     run_stages(stages[: last + 1])

@@ -9,8 +9,8 @@ import torch
 import benchmarks.proof
 from benchmarks.label_efficiency import Experiment, pretrain_twice
 from benchmarks.proof.comparison import compare, rows
-from benchmarks.proof.recipes import RECIPES
-from benchmarks.proof.recordings import Recordings
+from benchmarks.proof.recipes import RECIPES, Recipe
+from benchmarks.proof.recordings import LARGEST_MV, Recordings
 from benchmarks.proof.rotation import TURNS, put_together, rotation_rows
 from benchmarks.proof.trials import Stage, Trial, run
 from benchmarks.report import Report, reporting
@@ -43,11 +43,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     torch.set_flush_denormal(True)  # What has faded away in a long kernel would otherwise take ten times as long.
     output = Path(options.output)
     recordings = Recordings.prepared(options.input, str(output / "waveforms"))
-    checkpoint = None
-    if any(RECIPES[name].pretrained for name in options.recipes):
-        experiment = Experiment(root=output / "pretraining", threads=options.threads)
-        pretrain_twice(options.input, experiment)
-        checkpoint = str(experiment.root / "pretrained2")
+    checkpoints = {name: checkpoint_of(RECIPES[name], output, options) for name in options.recipes}
     new = [] if options.new_seed is None else [options.new_seed]
     for seed in (*options.seeds, *new):
         for name in options.recipes:
@@ -56,7 +52,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                     Trial(name=name, recipe=RECIPES[name], label_set=options.label_set, stage=stage, seed=seed),
                     recordings,
                     output,
-                    checkpoint,
+                    checkpoints[name],
                 )
     report.details = {"waveforms": recordings.fingerprint}
     if options.stage == "rotate":
@@ -72,6 +68,16 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     for row in rows(options.label_set, options.stage, found):
         report.add(row)
     report.details["trials"] = found
+
+
+def checkpoint_of(recipe: Recipe, output: Path, options: argparse.Namespace) -> str | None:
+    """Of the second pre-training, on leads as the recipe reads them, made where it is not there yet; or None."""
+    if not recipe.pretrained:
+        return None
+    root = output / ("pretraining" if recipe.scaled else "pretraining_mv")
+    range_mv = 0.0 if recipe.scaled else LARGEST_MV
+    pretrain_twice(options.input, Experiment(root=root, threads=options.threads), range_mv)
+    return str(root / "pretrained2")
 
 
 if __name__ == "__main__":

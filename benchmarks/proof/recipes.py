@@ -46,6 +46,7 @@ _HUBERT = Recipe(architecture="hubert", scaled=True, crop_s=5.0, lr=1e-3, epochs
 _HUBERT_FULL = replace(
     _HUBERT, architecture="hubert_pretrained", auxiliary=1.0, augmentation=replace(_CHANGED, rotation_deg=0.0)
 )
+_HUBERT_VOLTAGE = replace(_HUBERT_FULL, scaled=False, augmentation=_CHANGED)
 RECIPES = {
     "resnet": Recipe(),
     # The baseline's own trials: what its author would try first.
@@ -70,8 +71,7 @@ RECIPES = {
     "hubert_pretrained": replace(_HUBERT, architecture="hubert_pretrained"),
     "hubert_pretrained_auxiliary_augment": _HUBERT_FULL,
     "hubert_pretrained_auxiliary_augment_fast": replace(_HUBERT_FULL, lr=3e-3),
-    # The same from random weights, on leads that keep their voltage.
-    "hubert_voltage_auxiliary_augment": replace(
-        _HUBERT_FULL, architecture="hubert", scaled=False, augmentation=_CHANGED
-    ),
+    # The same on leads that keep their voltage, from random weights and pre-trained.
+    "hubert_voltage_auxiliary_augment": replace(_HUBERT_VOLTAGE, architecture="hubert"),
+    "hubert_voltage_pretrained_auxiliary_augment": _HUBERT_VOLTAGE,
 }
