@@ -53,11 +53,12 @@ def proof(*arguments: str) -> Command:
     return Command(script="proof", arguments=("--input", PTBXL, *arguments, "--threads", "1"))
 
 
-BASELINE, BEST, HUBERT = "resnet", "resnet_auxiliary_augment", "hubert_pretrained_auxiliary_augment"
+BASELINE, BEST, HUBERT = "resnet", "resnet_auxiliary_augment", "hubert_voltage_pretrained_auxiliary_augment"
 TRIED = (
     *("resnet", "resnet_slow", "resnet_decay"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
-    *("hubert", "hubert_pretrained", "hubert_pretrained_auxiliary_augment"),
+    *("side_by_side_auxiliary_augment", "hubert_voltage_auxiliary_augment", HUBERT),
+    *("hubert_pretrained_auxiliary_augment", "hubert_pretrained_auxiliary_augment_fast"),
 )
 """Recipes that were compared on the fold that chooses."""
 SEEDS = ("--seeds", *"01234")

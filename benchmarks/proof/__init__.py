@@ -22,13 +22,14 @@ The protocol, fixed before any recipe but the baseline was judged on fold 9:
   part in either, is told in standard deviations from the mean. `all models together`: the mean of their probabilities.
 - Flutter: nine-fold cross-validation with seed 0 (rotation.py).
 - HuBERT: size `tiny`, from the two iterations of pre-training of jobs/configs/ptbxl_two_iterations.yaml, which have
-  seen the ECGs of folds 1 to 7 and no labels.
+  seen the ECGs of folds 1 to 7 and no labels; on leads that are scaled one by one, as published, or that keep their
+  voltage. `side_by_side` is its transformer behind another stem.
 
 The folds that were looked at: before `resnet_auxiliary_augment` was tried at all, `state_space_auxiliary_augment` had
 been judged on fold 9 with seed 0 (0.923 beside 0.931 of the baseline), and jobs/configs/ptbxl_residual.yaml was tried
 there with two epochs. What was chosen since was chosen on fold 8: natural recordings, seed 100, 0.9459 for
 `resnet_auxiliary_augment`; 0.9447 without the auxiliary targets, 0.9411 without the augmentation, 0.9414 for the
-baseline, 0.9399 with more weight decay and 0.9358 at a slower rate.
+baseline, 0.9399 with more weight decay and 0.9358 at a slower rate. Recipes of HuBERT were compared on fold 8 alone.
 
 What differs between recipes stands in recipes.py. The same command goes on where it was stopped, trial by trial.
 """
