@@ -53,7 +53,7 @@ def proof(*arguments: str) -> Command:
     return Command(script="proof", arguments=("--input", PTBXL, *arguments, "--threads", "1"))
 
 
-BASELINE, BEST, HUBERT = "resnet", "resnet_auxiliary_augment", "hubert_voltage_pretrained_auxiliary_augment"
+BASELINE, BEST, HUBERT = "resnet", "resnet_auxiliary_augment", "hubert_voltage_pretrained_auxiliary_augment_fast"
 TRIED = (
     *("resnet", "resnet_slow", "resnet_decay"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),

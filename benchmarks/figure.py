@@ -17,7 +17,7 @@ BLUE, GREY = "#0072B2", "#6E6E6E"
 TITLES = {
     "resnet": "residual network: the baseline",
     "resnet_auxiliary_augment": "the same, auxiliary targets, augmentation",
-    "hubert_voltage_pretrained_auxiliary_augment": "HuBERT tiny, pre-trained, the same two",
+    "hubert_voltage_pretrained_auxiliary_augment_fast": "HuBERT tiny, pre-trained, the same two",
 }
 ARMS = {"pretrained": "pre-trained", "scratch": "random weights"}
 
