@@ -166,7 +166,7 @@ def test_every_script_that_reports_is_run_by_the_one_command() -> None:
     scripts |= {path.parent.name for path in BENCHMARKS.glob("*/__main__.py")}
     assert scripts == {command.script for command in COMMANDS}
     started = {path.stem for path in BENCHMARKS.glob("*.py") if '"__main__"' in path.read_text()}
-    assert started == scripts - {"proof"} | {"__main__", "capacity", "population"}
+    assert started == scripts - {"proof"} | {"__main__", "capacity", "population", "subset"}
 
 
 def test_clocks_take_turns_and_forget_the_first_round() -> None:
