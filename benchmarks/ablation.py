@@ -1,4 +1,4 @@
-"""What each choice in making the codes brings: pre-trainings that differ in one of them, judged by a linear probe.
+"""What each choice in making the codes brings: pre-trainings beside one another, judged by a linear probe.
 
     python -m benchmarks.ablation --input FOLDER
 
@@ -6,10 +6,10 @@ The protocol, fixed before anything was run:
 
 - Recordings: the subset of PTB-XL described in README.md. Features, codebooks and pre-training see the ECGs of folds 1
   to 7 and no labels (fold 8's ECGs tell how a pre-training goes; its last checkpoint is taken all the same). Nothing
-  here reads fold 9.
+  uses fold 9.
 - Base: 39 MFCC aligned with their tokens, rows scaled to unit length, K = 100, one iteration, size `tiny`, batches of
   32. Every other arm differs from it in what its name says. `iteration 2` starts from `base`, on codes of its middle
-  layer (K = 200), for as many steps again.
+  layer (K = 200), for as many steps again; `iteration 1 again` does so on the codes of `base`.
 - Judged: the frozen encoder's layers, mean over tokens and three crops; logistic regression of the superclasses on
   folds 1 to 6, its penalty and the layer chosen on fold 7, macro AUROC on fold 8; all on recordings drawn at random
   (tag `natural`) with a superclass.
@@ -76,7 +76,7 @@ ARMS = {
     "K = 25": Arm(clusters=25),
     "K = 500": Arm(clusters=500),
 }
-BASE, SECOND, NONE = "base", "iteration 2", "no pre-training"
+BASE, AGAIN, SECOND, NONE = "base", "iteration 1 again", "iteration 2", "no pre-training"
 SECOND_LAYER, SECOND_CLUSTERS = 1, 200
 
 
@@ -91,13 +91,13 @@ class Experiment:
 
     def pretrained(self, name: str, seed: int) -> str:
         """The checkpoint of an arm, made where it is not there yet."""
-        labels = self._second_labels(seed) if name == SECOND else self._labels(ARMS[name])
+        labels = self._second_labels(seed) if name == SECOND else self._labels(ARMS[BASE if name == AGAIN else name])
         output = self._place(f"pretrained/{name}_seed{seed}_steps{self.steps}")
         found = pretrain(
             PretrainConfig(
                 waveforms=self.waveforms.directory,
                 labels=labels.directory,
-                checkpoint=self.pretrained(BASE, seed) if name == SECOND else None,
+                checkpoint=self.pretrained(BASE, seed) if name in (AGAIN, SECOND) else None,
                 steps=self.steps,
                 batch_size=BATCH_SIZE,
                 validation_interval=self.steps,
@@ -171,7 +171,7 @@ def probed(encoder: HubertECG, recordings: Recordings) -> float:
     targets = recordings.label_sets[LABEL_SET]
     kept = targets.answered & recordings.natural
     rows = {folds: np.flatnonzero(kept & np.isin(recordings.folds, folds)) for folds in (FITTED, CHOSEN, JUDGED)}
-    signals = recordings.scaled()
+    signals = recordings.scaled
     layers = {folds: embedded(encoder, signals[some], recordings.rate_hz) for folds, some in rows.items()}
     probes = []
     for layer in range(len(layers[FITTED])):
@@ -202,10 +202,10 @@ def fresh(seed: int) -> HubertECG:
 
 
 def scores(experiment: Experiment, recordings: Recordings, seeds: list[int]) -> Iterator[tuple[str, list[float]]]:
-    """Every arm's macro AUROC of each seed."""
-    yield NONE, [probed(fresh(seed), recordings) for seed in seeds]
-    for name in (*ARMS, SECOND):
+    """Every arm's macro AUROC of each seed, the base first."""
+    for name in (*ARMS, AGAIN, SECOND):
         yield name, [probed(load_checkpoint(experiment.pretrained(name, seed))[0], recordings) for seed in seeds]
+    yield NONE, [probed(fresh(seed), recordings) for seed in seeds]
 
 
 def row(name: str, found: list[float], base: list[float] | None) -> Row:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.proof.comparison import BASELINE
+from benchmarks.names import ARMS, BASELINE
+from hubert_ecg.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,6 @@ TITLES = {
     "resnet_auxiliary_augment": "the same, auxiliary targets, augmentation",
     "hubert_voltage_pretrained_auxiliary_augment_fast": "HuBERT tiny, pre-trained, the same two",
 }
-ARMS = {"pretrained": "pre-trained", "scratch": "random weights"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +46,25 @@ def panels(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Dots]]:
         for line in lines:
             if len(line.values) > (len(panel[line.name].values) if line.name in panel else 1):
                 panel[line.name] = line
-    return {title: list(lines.values()) for title, lines in found.items()}
+    return {title: list(lines.values()) for title, lines in found.items() if lines}
 
 
 def _of_recipes(run: Mapping[str, Any]) -> tuple[str, list[Dots]]:
     rare = "--label_set conditions" in run["command"]
     figures = run["details"]["trials"]["all" if rare else "natural"]
-    title = f"Five {'conditions' if rare else 'superclasses'}, {figures[BASELINE]['recordings']} recordings of fold 9"
+    recordings = next(iter(figures.values()))["recordings"]
+    title = f"Five {'conditions' if rare else 'superclasses'}, {recordings} recordings of fold 9"
     return title, [_line(TITLES[name], figures[name], name == BASELINE) for name in TITLES if name in figures]
 
 
 def _of_shares(run: Mapping[str, Any]) -> tuple[str, list[Dots]]:
     lines, recordings = [], 0
     for condition, figures in run["details"]["conditions"].items():
-        share, judged = condition.split(",")[0], figures["test"]["all"]
+        judged = figures["test"]["all"]
         recordings = judged["recordings"]
         for arm, of_arm in judged["macro_auroc"].items():
-            lines.append(_line(f"{share} of the labels, {ARMS[arm]}", of_arm, arm == "scratch"))
-    return f"Few labels, HuBERT tiny, {recordings} recordings of fold 9", lines
+            lines.append(_line(f"{condition}, {ARMS[arm]}", of_arm, arm == "scratch"))
+    return f"Shares of the labels, HuBERT tiny, {recordings} recordings of fold 9", lines
 
 
 def _line(name: str, figures: Mapping[str, Any], baseline: bool) -> Dots:
@@ -73,11 +74,13 @@ def _line(name: str, figures: Mapping[str, Any], baseline: bool) -> Dots:
 
 
 def draw(of_panels: Mapping[str, Sequence[Dots]]) -> bytes:
-    """An SVG, the same bytes for the same dots."""
+    """An SVG, the same bytes for the same dots. Raises ConfigError where there is nothing to draw."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    if not of_panels:
+        raise ConfigError("--figure: wanted saved results of several seeds, got none; run the benchmarks with --save")
     heights = [len(lines) for lines in of_panels.values()]
     with rc_context({"svg.hashsalt": "results", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(8, 0.55 * len(heights) + 0.3 * sum(heights)), layout="constrained", facecolor="white")

@@ -37,6 +37,8 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.names import ARMS
+from benchmarks.pretraining import Pretraining
 from benchmarks.report import Report, Row, reporting
 from hubert_ecg.evaluation.metrics import auroc_per_label
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
@@ -48,11 +50,6 @@ from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.training.examples import select_rows
 from hubert_ecg.training.optimiser import OptimiserConfig
-from jobs.recipe import read_recipe, run_stages
-
-RECIPE = Path("jobs/configs/ptbxl_two_iterations.yaml")
-ARMS = {"pretrained": "pre-trained", "scratch": "random weights"}
-"""Name of an arm -> what a row calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,15 +159,6 @@ class Experiment:
         return str(self.root / what / folder / f"{arm}_seed{seed}_lr{lr:g}")
 
 
-def pretrain_twice(input_folder: str, experiment: Experiment, range_mv: float = 0.0) -> None:
-    """The stages of the recipe up to the second pre-training; `range_mv` as in jobs.prepare."""
-    places = {"input": input_folder, "out": str(experiment.root)}
-    variables = places | {"threads": str(experiment.threads), "range_mv": f"{range_mv:g}"}
-    stages = read_recipe(RECIPE, variables)
-    last = max(number for number, (verb, _) in enumerate(stages) if verb == "pretrain")
-    run_stages(stages[: last + 1])
-
-
 def compare(of_arm: dict[str, list[Predictions]], kept: np.ndarray) -> dict[str, Any]:
     """Both arms' macro AUROC over seeds on some recordings [N] bool, and the gain with its interval."""
     first = of_arm["pretrained"][0]
@@ -203,7 +191,7 @@ def compare(of_arm: dict[str, list[Predictions]], kept: np.ndarray) -> dict[str,
 
 def run(input_folder: str, experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
     """All stages that are not done yet; every condition and its figures."""
-    pretrain_twice(input_folder, experiment)
+    Pretraining(input=input_folder, root=experiment.root, threads=experiment.threads).checkpoint()
     for condition in CONDITIONS:
         tuning = {arm: experiment.tune(arm, condition) for arm in ARMS}
         chosen = {arm: max(scores, key=scores.__getitem__) for arm, scores in tuning.items()}

@@ -39,7 +39,11 @@ def unaligned_labels(waveforms: Manifest, aligned: Manifest, name: str, book: Co
         column = table.schema.get_field_index(f"codes.{name}")
         made = _as_before(table.column(column), np.concatenate(codes).reshape(-1))
         write_part(found.directory, part, table.set_column(column, table.schema.field(column), made))
-    return found.finish(parts=waveforms.parts, facts=aligned.facts)
+    books = {
+        each: {key: value for key, value in facts.items() if key != "usage"}
+        for each, facts in aligned.facts["codebooks"].items()
+    }
+    return found.finish(parts=waveforms.parts, facts=aligned.facts | {"codebooks": books})
 
 
 def drift(inputs: np.ndarray, preprocess: PreprocessConfig) -> np.ndarray:

@@ -28,6 +28,7 @@ def recordings(count: int = 40) -> Recordings:
     of_set = LabelColumn(labels=("WAVE", "NORM"), targets=targets, answered=answered)
     return Recordings(
         signals_mv=signals_mv,
+        scaled=signals_mv,
         record_ids=np.arange(count).astype(str).astype(object),
         patient_ids=np.arange(count).astype(str).astype(object),
         folds=np.arange(count) % 9 + 1,

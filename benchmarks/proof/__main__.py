@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 import benchmarks.proof
-from benchmarks.label_efficiency import Experiment, pretrain_twice
+from benchmarks.pretraining import Pretraining
 from benchmarks.proof.comparison import compare, rows
 from benchmarks.proof.recipes import RECIPES, Recipe
 from benchmarks.proof.recordings import LARGEST_MV, Recordings
 from benchmarks.proof.rotation import TURNS, put_together, rotation_rows
 from benchmarks.proof.trials import Stage, Trial, run
 from benchmarks.report import Report, reporting
+from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 
 STAGES: dict[str, tuple[Stage, ...]] = {"choose": ("choose",), "judge": ("judge",), "rotate": TURNS}
@@ -33,8 +34,24 @@ def main() -> None:
     parser.add_argument("--new_seed", type=int, help="one more seed, told beside the mean and spread of the others")
     parser.add_argument("--threads", type=int, default=2)
     with reporting("proof", parser) as (options, report):
+        check(options)
         report.head(f"{options.threads} threads")
         measure(options, report)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises ConfigError for arguments that contradict one another."""
+    if options.new_seed in options.seeds:
+        raise ConfigError(f"--new_seed: wanted a seed that is not among --seeds, got {options.new_seed}")
+    if options.stage != "rotate":
+        return
+    if len(options.seeds) != 1 or options.new_seed is not None:
+        raise ConfigError(f"--stage rotate: wanted one of --seeds and no --new_seed, got {options.seeds}")
+    if pretrained := [name for name in options.recipes if RECIPES[name].pretrained]:
+        raise ConfigError(
+            f"--stage rotate: wanted recipes that start from random weights, got {pretrained[0]}: "
+            "its pre-training has seen folds that it would be judged on"
+        )
 
 
 def measure(options: argparse.Namespace, report: Report) -> None:
@@ -43,7 +60,7 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     torch.set_flush_denormal(True)  # What has faded away in a long kernel would otherwise take ten times as long.
     output = Path(options.output)
     recordings = Recordings.prepared(options.input, str(output / "waveforms"))
-    checkpoints = {name: checkpoint_of(RECIPES[name], output, options) for name in options.recipes}
+    pretrainings = {name: pretraining_of(RECIPES[name], output, options) for name in options.recipes}
     new = [] if options.new_seed is None else [options.new_seed]
     for seed in (*options.seeds, *new):
         for name in options.recipes:
@@ -52,9 +69,9 @@ def measure(options: argparse.Namespace, report: Report) -> None:
                     Trial(name=name, recipe=RECIPES[name], label_set=options.label_set, stage=stage, seed=seed),
                     recordings,
                     output,
-                    checkpoints[name],
+                    pretrainings[name],
                 )
-    report.details = {"waveforms": recordings.fingerprint}
+    report.details = {"recordings": recordings.fingerprint}
     if options.stage == "rotate":
         for name in options.recipes:
             turns = put_together(recordings, output, options.label_set, name, options.seeds[0])
@@ -70,14 +87,12 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     report.details["trials"] = found
 
 
-def checkpoint_of(recipe: Recipe, output: Path, options: argparse.Namespace) -> str | None:
-    """Of the second pre-training, on leads as the recipe reads them, made where it is not there yet; or None."""
+def pretraining_of(recipe: Recipe, output: Path, options: argparse.Namespace) -> Pretraining | None:
+    """On leads as the recipe reads them; None for a recipe that starts from random weights."""
     if not recipe.pretrained:
         return None
-    root = output / ("pretraining" if recipe.scaled else "pretraining_mv")
-    range_mv = 0.0 if recipe.scaled else LARGEST_MV
-    pretrain_twice(options.input, Experiment(root=root, threads=options.threads), range_mv)
-    return str(root / "pretrained2")
+    root, range_mv = ("pretraining", 0.0) if recipe.scaled else ("pretraining_mv", LARGEST_MV)
+    return Pretraining(input=options.input, root=output / root, threads=options.threads, range_mv=range_mv)
 
 
 if __name__ == "__main__":

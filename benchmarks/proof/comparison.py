@@ -1,18 +1,17 @@
 """Finished trials side by side: means and spreads over seeds, and each recipe's gain over the baseline."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.names import BASELINE
 from benchmarks.proof.recordings import Recordings
-from benchmarks.proof.trials import JUDGED_FOLD, SUBSETS, Stage, judge, judged_labels
+from benchmarks.proof.trials import JUDGED_FOLD, SUBSETS, Stage, judge, judged_labels, load
 from benchmarks.report import Row
 from hubert_ecg.evaluation.paired import Arm, paired_bootstrap
 
-BASELINE = "resnet"
 DRAWS = 2000
 
 
@@ -31,7 +30,7 @@ def compare(
     of those that make the mean and the spread, but is told beside them.
     """
     folder = output / label_set / stage
-    finished = {name: finished_trials(folder, name) for name in recipes}
+    finished = {name: finished_trials(recordings, folder, name) for name in recipes}
     new = {
         name: trials.pop(new_seed) for name, trials in finished.items() if new_seed is not None and new_seed in trials
     }
@@ -92,11 +91,11 @@ def _gain_row(name: str, gain: dict[str, Any], counts: dict[str, float], against
     )
 
 
-def finished_trials(folder: Path, name: str) -> dict[int, dict[str, Any]]:
+def finished_trials(recordings: Recordings, folder: Path, name: str) -> dict[int, dict[str, Any]]:
     """Seed -> results of a finished trial, with its `rows` and `probabilities`."""
     found = {}
     for path in sorted(folder.glob(f"{name}_seed*.json")):
-        results = json.loads(path.read_text())
+        results = load(path, recordings)
         if results["trial"]["name"] == name:
             with np.load(path.with_suffix(".npz")) as arrays:
                 found[results["trial"]["seed"]] = results | {key: arrays[key] for key in arrays.files}

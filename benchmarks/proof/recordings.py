@@ -3,12 +3,15 @@
 Shapes: N recordings, T samples of a lead, L labels.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 
 from hubert_ecg.datasets.ptbxl import PtbxlSource
+from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.prepare import PrepareConfig, label_sets_of, prepare
 from hubert_ecg.storage import files, tables
 from hubert_ecg.storage.artifact import Manifest, open_artifact
@@ -35,6 +38,9 @@ class Recordings:
 
     signals_mv: np.ndarray
     """[N, 12, T] float32, band-passed, at most `LARGEST_MV` to each side."""
+    scaled: np.ndarray
+    """[N, 12, T] float32: the same with each lead scaled to -1 to 1 over the whole record, as the model's contract has
+    it."""
     record_ids: np.ndarray
     patient_ids: np.ndarray
     folds: np.ndarray
@@ -48,13 +54,22 @@ class Recordings:
     label_sets: dict[str, LabelColumn]
     rate_hz: int
     fingerprint: str
-    """Of the table."""
+    """Of all of it, whatever table it came from."""
 
     @classmethod
     def prepared(cls, ptbxl: str, output: str) -> Self:
-        """Of PTB-XL in its official layout, 100 Hz; jobs.prepare makes the table where it is not there yet."""
+        """Of a folder of benchmarks.subset; jobs.prepare makes the table where it is not there yet.
+
+        Raises ConfigError for a folder that does not tell what was drawn at random.
+        """
         source = PtbxlSource(rate_hz=100, val_fold=8, test_fold=9)
-        return cls.read(prepare(PrepareConfig(source="ptbxl", input=ptbxl, ptbxl=source, output=output)).directory)
+        found = cls.read(prepare(PrepareConfig(source="ptbxl", input=ptbxl, ptbxl=source, output=output)).directory)
+        if not found.natural.any():
+            raise ConfigError(
+                f"--input {ptbxl}: wanted recordings that say how they were drawn, got none; "
+                f"`python -m benchmarks.subset --input {ptbxl} --output FOLDER` lays them out"
+            )
+        return found
 
     @classmethod
     def read(cls, waveforms: str) -> Self:
@@ -63,32 +78,37 @@ class Recordings:
         parts = [_read_part(manifest, part) for part in range(manifest.parts)]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         kept = {field.name for field in fields(cls)} & set(columns)
+        label_sets = label_sets_of(manifest)
         return cls(
             **{name: columns[name] for name in kept},
             label_sets={
                 name: _label_column(found.labels, columns[tables.LABEL_PREFIX + name], found.none_is_negative)
-                for name, found in label_sets_of(manifest).items()
+                for name, found in label_sets.items()
             },
             rate_hz=int(manifest.config["preprocess"]["sampling_rate_hz"]),
-            fingerprint=manifest.fingerprint,
+            fingerprint=_fingerprint(columns | {f"names.{n}": np.array(f.labels) for n, f in label_sets.items()}),
         )
 
-    def scaled(self) -> np.ndarray:
-        """[N, 12, T] float32: each lead scaled to -1 to 1 over the whole record, as the model's contract has it."""
-        low, high = self.signals_mv.min(axis=2, keepdims=True), self.signals_mv.max(axis=2, keepdims=True)
-        scaled: np.ndarray = 2 * (self.signals_mv - low) / np.maximum(high - low, 1e-6) - 1
-        return scaled
+
+def _fingerprint(columns: dict[str, np.ndarray]) -> str:
+    """The first 16 digits of the SHA-256 of names and values."""
+    digest = hashlib.sha256()
+    for name, column in sorted(columns.items()):
+        plain = column.dtype.kind in "bif"
+        digest.update(name.encode() + (column.tobytes() if plain else json.dumps(column.tolist()).encode()))
+    return digest.hexdigest()[:16]
 
 
 def _read_part(manifest: Manifest, part: int) -> dict[str, np.ndarray]:
     table = files.read_table(manifest.part(part))
     counts = np.stack([row.reshape(12, -1) for row in tables.list_rows(table["counts"])])
     offset, gain = (tables.stack_rows(table[name])[:, :, None] for name in ("offset_mv", "gain_mv"))
-    signals_mv = offset + gain * (counts / np.float32(manifest.config["preprocess"]["counts_per_unit"]))
+    scaled = counts / np.float32(manifest.config["preprocess"]["counts_per_unit"])
     sexes = table["sex"].to_pylist()
     labels = [name for name in table.column_names if name.startswith(tables.LABEL_PREFIX)]
     return {
-        "signals_mv": signals_mv.clip(-LARGEST_MV, LARGEST_MV).astype(np.float32),
+        "signals_mv": (offset + gain * scaled).clip(-LARGEST_MV, LARGEST_MV).astype(np.float32),
+        "scaled": scaled.astype(np.float32),
         "record_ids": np.array(table["record_id"].to_pylist(), object),
         "patient_ids": np.array(table["patient_id"].to_pylist(), object),
         "folds": table["fold"].to_numpy(),

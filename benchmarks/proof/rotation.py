@@ -21,7 +21,7 @@ TURNS: tuple[Stage, ...] = (*(stage for stage in JUDGED_FOLD if stage.startswith
 
 def put_together(recordings: Recordings, output: Path, label_set: str, recipe: str, seed: int) -> dict[str, Any]:
     """AUROC of every label over all folds, with its interval over patients; all turns have to be finished."""
-    found = [finished_trials(output / label_set / stage, recipe)[seed] for stage in TURNS]
+    found = [finished_trials(recordings, output / label_set / stage, recipe)[seed] for stage in TURNS]
     rows = np.concatenate([trial["rows"] for trial in found])
     probabilities = np.concatenate([trial["probabilities"] for trial in found])
     of_set = recordings.label_sets[label_set]

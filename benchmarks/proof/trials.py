@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pretraining import Pretraining
 from benchmarks.proof.recipes import Recipe
 from benchmarks.proof.recordings import Recordings
 from benchmarks.proof.training import make_targets, predict, train
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.evaluation.metrics import evaluate_multi_label
 from hubert_ecg.storage.artifact import code_version
-from hubert_ecg.storage.checkpoint import load_info
 
 log = logging.getLogger(__name__)
 
@@ -67,20 +67,36 @@ def split_rows(recordings: Recordings, label_set: str, stage: Stage) -> tuple[np
     return training, judged
 
 
-def run(trial: Trial, recordings: Recordings, output: Path, checkpoint: str | None = None) -> dict[str, Any]:
-    """The trial's results, from its file if it is finished. Raises ConfigError where it lacks a checkpoint."""
+def load(path: Path, recordings: Recordings) -> dict[str, Any]:
+    """The results of a finished trial. Raises ConfigError for one of other recordings."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    if found["recordings"] != recordings.fingerprint:
+        raise ConfigError(
+            f"{path}: wanted a trial of recordings {recordings.fingerprint}, got one of {found['recordings']}; "
+            "name another --output or delete the file"
+        )
+    return found
+
+
+def run(trial: Trial, recordings: Recordings, output: Path, pretraining: Pretraining | None = None) -> dict[str, Any]:
+    """The trial's results, from its file if it is finished.
+
+    Raises ConfigError where it lacks a pre-training, and for a file of another recipe, pre-training or recordings.
+    """
     path = trial.path(output)
     settings = json.loads(json.dumps(asdict(trial)))
     if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
-        if found["trial"] != settings:
+        found = load(path, recordings)
+        made = pretraining.fingerprint if pretraining else None
+        if found["trial"] != settings or (made and made != found["checkpoint"]):
             raise ConfigError(f"{path}: holds a trial with other settings; rename the recipe or delete the file")
         return found
     start, recipe = time.monotonic(), trial.recipe
-    if recipe.pretrained and checkpoint is None:
-        raise ConfigError(f"--checkpoint: wanted a pre-trained model for {trial.name}, got none")
+    if recipe.pretrained and pretraining is None:
+        raise ConfigError(f"{trial.name}: wanted a pre-training to start from, got none")
+    checkpoint = pretraining.checkpoint() if recipe.pretrained and pretraining else None
     training, judged = split_rows(recordings, trial.label_set, trial.stage)
-    signals = recordings.scaled() if recipe.scaled else recordings.signals_mv
+    signals = recordings.scaled if recipe.scaled else recordings.signals_mv
     targets = make_targets(recordings, trial.label_set, auxiliary=recipe.auxiliary > 0)
     if not recipe.auxiliary:
         training = training[recordings.label_sets[trial.label_set].answered[training]]
@@ -96,12 +112,12 @@ def run(trial: Trial, recordings: Recordings, output: Path, checkpoint: str | No
         "trial": settings,
         "scores": judge(recordings, trial.label_set, judged, probabilities),
         "training_recordings": len(training),
-        "parameters": sum(weights.numel() for weights in model.parameters()),
+        "parameters": sum(weights.numel() for weights in model.parameters() if weights.requires_grad),
         "train_seconds": round(trained_s, 1),
         "cpu_seconds": round(sum(epoch["cpu_seconds"] for epoch in history), 1),
         "epochs": history,
-        "waveforms": recordings.fingerprint,
-        "checkpoint": load_info(checkpoint).fingerprint if recipe.pretrained and checkpoint else None,
+        "recordings": recordings.fingerprint,
+        "checkpoint": pretraining.fingerprint if recipe.pretrained and pretraining else None,
         "code": code_version(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
