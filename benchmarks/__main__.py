@@ -1,5 +1,6 @@
 """All benchmarks one after another, saved, and one table of what is saved.
 
+    python -m benchmarks.subset --input PTB-XL --output FOLDER
     python -m benchmarks --ptbxl FOLDER       # hours: every script in full, on a machine that does nothing else
     python -m benchmarks --only model serve
     python -m benchmarks --table              # the table of benchmarks/results, nothing is run
@@ -56,7 +57,7 @@ def proof(*arguments: str) -> Command:
 
 BEST, HUBERT = "resnet_auxiliary_augment", "hubert_voltage_pretrained_auxiliary_augment_fast"
 TRIED = (
-    *("resnet", "resnet_slow", "resnet_decay"),
+    *("resnet", "resnet_slow", "resnet_decay", "resnet_long"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
     *("side_by_side_auxiliary_augment", "hubert_voltage_auxiliary_augment", HUBERT),
     *("hubert_pretrained_auxiliary_augment", "hubert_pretrained_auxiliary_augment_fast"),
@@ -86,7 +87,7 @@ def main(commands: Sequence[Command] = COMMANDS) -> int:
     )
     names = sorted({command.script for command in commands})
     parser.add_argument("--only", nargs="+", choices=names, metavar="SCRIPT", help=f"some of {', '.join(names)}")
-    parser.add_argument("--ptbxl", metavar="FOLDER", help="PTB-XL in its official layout, 100 Hz")
+    parser.add_argument("--ptbxl", metavar="FOLDER", help="what benchmarks.subset has laid out")
     parser.add_argument("--results", metavar="FOLDER", default=RESULTS, help=f"where results are saved ({RESULTS})")
     parser.add_argument("--list", action="store_true", help="name the commands and run none")
     parser.add_argument("--table", action="store_true", help="print the table and run none")

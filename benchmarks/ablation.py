@@ -4,9 +4,9 @@
 
 The protocol, fixed before anything was run:
 
-- Recordings: the subset of PTB-XL described in README.md. Features, codebooks and pre-training see the ECGs of folds 1
-  to 7 and no labels (fold 8's ECGs tell how a pre-training goes; its last checkpoint is taken all the same). Nothing
-  uses fold 9.
+- Recordings: the subset of PTB-XL that benchmarks.subset lays out. Features, codebooks and pre-training see the ECGs of
+  folds 1 to 7 and no labels (fold 8's ECGs tell how a pre-training goes; its last checkpoint is taken all the same).
+  Nothing uses fold 9.
 - Base: 39 MFCC aligned with their tokens, rows scaled to unit length, K = 100, one iteration, size `tiny`, batches of
   32. Every other arm differs from it in what its name says. `iteration 2` starts from `base`, on codes of its middle
   layer (K = 200), for as many steps again; `iteration 1 again` does so on the codes of `base`.
@@ -222,7 +222,7 @@ def row(name: str, found: list[float], base: list[float] | None) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", metavar="FOLDER", required=True, help="PTB-XL in its official layout, 100 Hz")
+    parser.add_argument("--input", metavar="FOLDER", required=True, help="what benchmarks.subset has laid out")
     parser.add_argument("--output", default="runs/ablation", help="folder for the output of every stage")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=400, help="of every pre-training")

@@ -4,9 +4,9 @@
 
 The protocol, fixed before anything was judged on the test fold:
 
-- Recordings: the subset of PTB-XL described in README.md, official folds. Folds 1 to 7 train, fold 8 chooses, fold 9
-  judges. Features, codebooks and both iterations of pre-training see ECGs of folds 1 to 7 and no labels; which of its
-  own checkpoints a pre-training keeps is decided by its loss on the ECGs of fold 8. The settings are those of
+- Recordings: the subset of PTB-XL that benchmarks.subset lays out, official folds. Folds 1 to 7 train, fold 8 chooses,
+  fold 9 judges. Features, codebooks and both iterations of pre-training see ECGs of folds 1 to 7 and no labels; which
+  of its own checkpoints a pre-training keeps is decided by its loss on the ECGs of fold 8. The settings are those of
   jobs/configs/ptbxl_two_iterations.yaml; size `tiny`. Cluster purity is reported, and nothing is chosen by it.
 - Arms: `pretrained` starts from iteration 2, `scratch` from random weights. All else is the same: every weight trains,
   linear head, batches of 32, random crops, AdamW with 8 % warm-up, no dropout in the encoder, the better of two
@@ -249,7 +249,7 @@ def rows(condition: str, figures: dict[str, Any]) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", metavar="FOLDER", required=True, help="PTB-XL in its official layout, 100 Hz")
+    parser.add_argument("--input", metavar="FOLDER", required=True, help="what benchmarks.subset has laid out")
     parser.add_argument("--output", default="runs/label_efficiency", help="folder for the output of every stage")
     parser.add_argument("--threads", type=int, default=0, help="threads and processes at work at once; 0: all cores")
     with reporting("label_efficiency", parser) as (options, report):

@@ -65,4 +65,4 @@ def test_what_is_named_exists(page: str) -> None:
     for place in re.findall(r"`((?:hubert_ecg|benchmarks|jobs|docs)/[\w/]*(?:\.\w+)?)`|(jobs/configs/\w+\.yaml)", page):
         assert (root / "".join(place)).exists(), place
     for room, script in re.findall(r"python -m (jobs|benchmarks)\.(\w+)", page):
-        assert (root / room / f"{script}.py").exists(), script
+        assert (root / room / f"{script}.py").exists() or (root / room / script / "__main__.py").exists(), script

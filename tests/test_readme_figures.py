@@ -36,13 +36,16 @@ class Quote:
     command: str
     subject: str
     """Its first cell; code in it, where there is some, otherwise its words up to a parenthesis, name what is quoted."""
-    figures: tuple[str, ...]
-    """Numbers as they stand there, with ` x` behind ratios."""
+    of_all: str
+    """Head of the first column; what follows a comma holds for the subjects of all rows."""
+    figures: dict[str, tuple[str, ...]]
+    """Head of a column up to a parenthesis -> numbers as they stand in its cell, with ` x` behind ratios."""
 
     @property
     def parts(self) -> set[str]:
         code = re.search(r"`(.+?)`", self.subject)
-        return set((code[1] if code else self.subject.split(" (")[0]).split(", "))
+        said = (code[1] if code else self.subject.split(" (")[0]).split(", ")
+        return {*said, *self.of_all.split(", ")[1:]}
 
 
 def quotes(text: str) -> Iterator[Quote]:
@@ -60,9 +63,12 @@ def _rows(table: str, command_below: str) -> Iterator[Quote]:
     for cells in rows:
         of_column = dict(zip(head[1:], cells[1:], strict=True))
         command = of_column.get("command", "").strip("`") or command_below
-        words = " ".join(cell for name, cell in of_column.items() if name not in NO_FIGURES)
-        figures = re.findall(r"[+-]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[+-]?\d+)?(?: x\b)?", words)
-        yield Quote(command=command, subject=cells[0], figures=tuple(figures))
+        figures = {
+            name.split(" (")[0]: tuple(re.findall(r"[+-]?\d(?:[\d,]*\d)?(?:\.\d+)?(?:e[+-]?\d+)?(?: x\b)?", words))
+            for name, words in of_column.items()
+            if name not in NO_FIGURES
+        }
+        yield Quote(command=command, subject=cells[0], of_all=head[0], figures=figures)
 
 
 def problems(text: str, runs: Iterable[dict[str, Any]], exempt: Iterable[str] = ()) -> list[str]:
@@ -75,10 +81,18 @@ def problems(text: str, runs: Iterable[dict[str, Any]], exempt: Iterable[str] = 
                 said.append(f"{quote.subject}: nothing is saved of {quote.command or 'any command'}")
             continue
         known = [row for row in rows[quote.command] if quote.parts <= set(row.name.split(", "))]
-        said += [f"{quote.subject}: {each} is no figure of it" for each in quote.figures if not _is_one(each, known)]
-        if not quote.figures:
+        for column, figures in quote.figures.items():
+            meant = _of_column(column, known, set(quote.figures))
+            said += [f"{quote.subject}: {each} is no figure of it" for each in figures if not _is_one(each, meant)]
+        if not any(quote.figures.values()):
             said.append(f"{quote.subject}: quotes no figure")
     return said
+
+
+def _of_column(column: str, rows: list[Row], columns: set[str]) -> list[Row]:
+    """Rows whose name has the column's head as a part; where there are none, those that no other column names."""
+    named = [row for row in rows if column in row.name.split(", ")]
+    return named or [row for row in rows if not columns & set(row.name.split(", "))]
 
 
 def _is_one(quoted: str, rows: list[Row]) -> bool:
@@ -165,6 +179,19 @@ def test_a_false_figure_is_found() -> None:
     assert problems(TABLES.replace("11 ms", "3,114 ms"), SAVED) == ["forward pass, float32: 3,114 is no figure of it"]
     assert problems(TABLES.replace("pass, float32", "pass, float16"), SAVED)[0].endswith("2.0 x is no figure of it")
     assert problems(TABLES.replace("2.0 x", "11 x"), SAVED) == ["forward pass, float32: 11 x is no figure of it"]
+
+
+def test_columns_and_heads_say_which_rows_are_meant() -> None:
+    """A figure of another column, or of other recordings, is not one of this cell."""
+    table = "| recipe, natural | macro AUROC | gain |\n|---|---|---|\n| `best` | 0.93 | 0.02 |\n\n`python -m x.y`\n"
+    text = f"## Results\n\n{table}\n## Speed\n"
+    names = {"natural, best": 0.93, "natural, best, gain": 0.02, "all, best": 0.91, "all, best, gain": 0.05}
+    rows = [Row(name=name, ours=(value,), unit="macro AUROC").to_json() for name, value in names.items()]
+    saved = [{"command": "python -m x.y", "rows": rows}]
+    assert problems(text, saved) == []
+    assert problems(text.replace("0.93", "0.91"), saved) == ["`best`: 0.91 is no figure of it"]
+    swapped = text.replace("0.93", "0.99").replace("0.02", "0.93").replace("0.99", "0.02")
+    assert len(problems(swapped, saved)) == 2
 
 
 def test_a_figure_without_a_saved_run_is_found() -> None:

@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=benchmarks.proof.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", metavar="FOLDER", required=True, help="PTB-XL in its official layout, 100 Hz")
+    parser.add_argument("--input", metavar="FOLDER", required=True, help="what benchmarks.subset has laid out")
     parser.add_argument("--output", default="runs/proof", help="folder for the waveforms and the results of all trials")
     parser.add_argument("--label_set", default="superclass", choices=["superclass", "conditions"])
     parser.add_argument("--stage", default="choose", choices=[*STAGES], help="judged on fold 8, on fold 9, or on all")
