@@ -57,10 +57,9 @@ def proof(*arguments: str) -> Command:
 
 BEST, HUBERT = "resnet_auxiliary_augment", "hubert_voltage_pretrained_auxiliary_augment_fast"
 TRIED = (
-    *("resnet", "resnet_slow", "resnet_decay", "resnet_long"),
+    *("resnet", "resnet_slow", "resnet_decay"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
     *("side_by_side_auxiliary_augment", "hubert_voltage_auxiliary_augment", HUBERT),
-    *("hubert_pretrained_auxiliary_augment", "hubert_pretrained_auxiliary_augment_fast"),
 )
 """Recipes that were compared on the fold that chooses."""
 SEEDS = ("--seeds", *"01234")
