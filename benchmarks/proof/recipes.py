@@ -73,5 +73,6 @@ RECIPES = {
     "hubert_pretrained_auxiliary_augment_fast": replace(_HUBERT_FULL, lr=3e-3),
     # The same on leads that keep their voltage, from random weights and pre-trained.
     "hubert_voltage_auxiliary_augment": replace(_HUBERT_VOLTAGE, architecture="hubert"),
+    "hubert_voltage_auxiliary_augment_fast": replace(_HUBERT_VOLTAGE, architecture="hubert", lr=3e-3),
     "hubert_voltage_pretrained_auxiliary_augment_fast": replace(_HUBERT_VOLTAGE, lr=3e-3),
 }
