@@ -35,7 +35,7 @@ class Dots:
 def panels(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Dots]]:
     """Title of a panel -> its lines: what several seeds have reached, of the saved run that has most of them."""
     found: dict[str, dict[str, Dots]] = {}
-    for run in sorted(runs, key=lambda run: "benchmarks.proof" not in run["command"]):
+    for run in sorted(runs, key=lambda run: ("benchmarks.proof" not in run["command"], "conditions" in run["command"])):
         if "--stage judge" in run["command"]:
             title, lines = _of_recipes(run)
         elif "benchmarks.label_efficiency" in run["command"]:
