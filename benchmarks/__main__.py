@@ -71,9 +71,8 @@ COMMANDS = (
     Command(script="label_efficiency", arguments=("--input", PTBXL, "--threads", "1")),
     Command(script="ablation", arguments=("--input", PTBXL)),
     proof("--recipes", *TRIED, "--seeds", "100"),
-    proof("--stage", "judge", "--recipes", BASELINE, BEST, *SEEDS, "--new_seed", "5"),
+    proof("--stage", "judge", "--recipes", BASELINE, BEST, HUBERT, *SEEDS, "--new_seed", "5"),
     proof("--stage", "judge", "--recipes", BASELINE, "state_space_auxiliary_augment", "--seeds", "0"),
-    proof("--stage", "judge", "--recipes", BASELINE, HUBERT, *SEEDS, "--new_seed", "5"),
     proof("--label_set", "conditions", "--stage", "judge", "--recipes", BASELINE, BEST, "--seeds", *"012"),
     proof("--label_set", "conditions", "--stage", "rotate", "--recipes", BEST, "--seeds", "0"),
 )
