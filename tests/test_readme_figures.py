@@ -24,7 +24,6 @@ NOT_YET_SAVED = {
     "python -m benchmarks.dump",
     "python -m benchmarks.cluster",
     "python -m benchmarks.train",
-    "python -m benchmarks.model",
 }
 """Commands whose figures were measured before results were saved. To be emptied, by `python -m benchmarks`."""
 
