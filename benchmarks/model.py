@@ -63,7 +63,7 @@ def main() -> None:
             compare(size, options, report)
             if options.serving:
                 compare_serving(size, options, report)
-        if worth_timing({"bf16": nothing}, "cpu"):  # The probe computes there whatever the device.
+        if computes_bf16("cpu"):  # The probe computes there whatever the device.
             downstream(options, report)
 
 
@@ -96,9 +96,14 @@ def compare(size: str, options: argparse.Namespace, report: Report) -> None:
         report.add(utilisation(f"training step, {size}", ours.config, per_s))
 
 
+def computes_bf16(device: str) -> bool:
+    """Whether there are instructions for it; GPUs have them."""
+    return device != "cpu" or "BF16" in machine()
+
+
 def worth_timing(sides: dict[str, Callable[[], Any]], device: str) -> dict[str, Callable[[], Any]]:
-    """All of them, without bf16 on a CPU that has no instructions for it."""
-    return {name: side for name, side in sides.items() if "bf16" not in name or device != "cpu" or "BF16" in machine()}
+    """All of them, without bf16 where there are no instructions for it."""
+    return {name: side for name, side in sides.items() if "bf16" not in name or computes_bf16(device)}
 
 
 def pair(size: str, device: str) -> tuple[HubertECGEncoder, HubertModel]:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from hubert_ecg.datasets.ptbxl import DATABASE, STATEMENTS
 from hubert_ecg.errors import InputError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 
 CHOSEN = Path(__file__).with_name("ptbxl_subset.csv")
-DATABASE, STATEMENTS = "ptbxl_database.csv", "scp_statements.csv"
 SUFFIXES = (".hea", ".dat")
 
 
@@ -38,14 +38,16 @@ def make_subset(ptbxl: Path, output: Path, chosen: Path = CHOSEN) -> int:
     for name in (DATABASE, STATEMENTS):
         if not (ptbxl / name).exists():
             raise InputError(f"{ptbxl / name}: no such file; wanted the folder of PTB-XL")
-    database = pd.read_csv(ptbxl / DATABASE).drop(columns="sample", errors="ignore")
-    rows = database.merge(pd.read_csv(chosen), on="ecg_id")
+    database, wanted = pd.read_csv(ptbxl / DATABASE), pd.read_csv(chosen)
+    rows = database.drop(columns="sample", errors="ignore").merge(wanted, on="ecg_id")
     files = [name + suffix for name in rows["filename_lr"] for suffix in SUFFIXES]
     missing = [name for name in files if not (ptbxl / name).exists()]
-    wanted = len(pd.read_csv(chosen))
-    if missing or len(rows) < wanted:
-        lacks = f"{missing[0]} and {len(missing) - 1} other files" if missing else f"{wanted - len(rows)} of their rows"
-        raise InputError(f"{ptbxl}: wanted the {wanted:,} recordings of {chosen.name} at 100 Hz, got none of {lacks}")
+    lacks = (
+        f"{missing[0]} and {len(missing) - 1} other files" if missing else f"{len(wanted) - len(rows)} of their rows"
+    )
+    if missing or len(rows) < len(wanted):
+        said = f"wanted the {len(wanted):,} recordings of {chosen.name} at 100 Hz, got none of {lacks}"
+        raise InputError(f"{ptbxl}: {said}")
     for name in files:
         link = output / name
         link.parent.mkdir(parents=True, exist_ok=True)

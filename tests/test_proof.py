@@ -1,12 +1,16 @@
 """The proof: targets are mixed as recordings are, folds stay apart, targets say no more than is known."""
 
+import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.proof.__main__ import check
 from benchmarks.proof.augment import Augmentation
 from benchmarks.proof.comparison import compare, rows
 from benchmarks.proof.encoders import Classifier
@@ -15,6 +19,7 @@ from benchmarks.proof.recordings import LabelColumn, Recordings
 from benchmarks.proof.rotation import TURNS, put_together, rotation_rows
 from benchmarks.proof.training import Targets, make_targets, predict, train
 from benchmarks.proof.trials import Trial, run, split_rows
+from hubert_ecg.errors import ConfigError
 
 
 def recordings(count: int = 40) -> Recordings:
@@ -111,6 +116,31 @@ def test_every_fold_is_judged_once_by_the_others(tmp_path: Path) -> None:
     [wave, _] = rotation_rows("conditions", "quick", together)
     assert wave.interval is not None
     assert wave.interval[0] <= wave.ours[0] <= wave.interval[1]
+
+
+def test_a_finished_trial_of_other_recordings_or_settings_is_refused(tmp_path: Path) -> None:
+    trial = Trial(name="quick", recipe=Recipe(epochs=1), label_set="conditions", stage="judge", seed=0)
+    found = run(trial, recordings(90), tmp_path)
+    assert run(trial, recordings(90), tmp_path) == found
+    with pytest.raises(ConfigError, match="other settings"):
+        run(replace(trial, recipe=Recipe(epochs=2)), recordings(90), tmp_path)
+    with pytest.raises(ConfigError, match="wanted a trial of recordings 1111"):
+        run(trial, replace(recordings(90), fingerprint="1" * 16), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"new_seed": 1}, "--new_seed"),
+        ({"stage": "rotate"}, "wanted one of --seeds"),
+        ({"stage": "rotate", "seeds": [0], "recipes": ["hubert_pretrained"]}, "its pre-training has seen folds"),
+    ],
+)
+def test_arguments_that_contradict_one_another_are_refused(arguments: dict[str, Any], said: str) -> None:
+    sound = {"stage": "judge", "seeds": [0, 1], "new_seed": None, "recipes": ["resnet"]}
+    check(argparse.Namespace(**sound))
+    with pytest.raises(ConfigError, match=said):
+        check(argparse.Namespace(**sound | arguments))
 
 
 def test_a_new_seed_and_all_models_together_are_told_beside_the_mean(tmp_path: Path) -> None:

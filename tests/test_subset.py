@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.subset import CHOSEN, DATABASE, STATEMENTS, make_subset
-from hubert_ecg.datasets.ptbxl import PtbxlSource
+from benchmarks.subset import CHOSEN, make_subset
+from hubert_ecg.datasets.ptbxl import DATABASE, STATEMENTS, PtbxlSource
 from hubert_ecg.errors import InputError
 
 

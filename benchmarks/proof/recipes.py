@@ -66,7 +66,7 @@ RECIPES = {
     "state_space_scaled": replace(_FULL, scaled=True, augmentation=replace(_CHANGED, rotation_deg=0.0)),
     # HuBERT's transformer, but leads side by side and in mV, as all those above read them.
     "side_by_side_auxiliary_augment": _SIDE_BY_SIDE,
-    # HuBERT, size tiny, by the same schedule in half as many epochs: of twice as long crops, at the same cost.
+    # HuBERT, size tiny, by the same schedule in half as many epochs: of twice as long crops, at nearly the same cost.
     "hubert": _HUBERT,
     "hubert_pretrained": replace(_HUBERT, architecture="hubert_pretrained"),
     "hubert_pretrained_auxiliary_augment": _HUBERT_FULL,

@@ -94,7 +94,7 @@ def run(trial: Trial, recordings: Recordings, output: Path, pretraining: Pretrai
     start, recipe = time.monotonic(), trial.recipe
     if recipe.pretrained and pretraining is None:
         raise ConfigError(f"{trial.name}: wanted a pre-training to start from, got none")
-    checkpoint = pretraining.checkpoint() if recipe.pretrained and pretraining else None
+    checkpoint = pretraining.checkpoint() if pretraining else None
     training, judged = split_rows(recordings, trial.label_set, trial.stage)
     signals = recordings.scaled if recipe.scaled else recordings.signals_mv
     targets = make_targets(recordings, trial.label_set, auxiliary=recipe.auxiliary > 0)
@@ -117,7 +117,7 @@ def run(trial: Trial, recordings: Recordings, output: Path, pretraining: Pretrai
         "cpu_seconds": round(sum(epoch["cpu_seconds"] for epoch in history), 1),
         "epochs": history,
         "recordings": recordings.fingerprint,
-        "checkpoint": pretraining.fingerprint if recipe.pretrained and pretraining else None,
+        "checkpoint": pretraining.fingerprint if pretraining else None,
         "code": code_version(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

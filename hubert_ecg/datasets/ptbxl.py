@@ -21,8 +21,8 @@ from hubert_ecg.formats import read_recording
 from hubert_ecg.storage import files
 from hubert_ecg.storage.local_copy import local_copy
 
-_DATABASE = "ptbxl_database.csv"
-_STATEMENTS = "scp_statements.csv"
+DATABASE = "ptbxl_database.csv"
+STATEMENTS = "scp_statements.csv"
 _NUM_FOLDS = 10
 _PATH_COLUMNS = {100: "filename_lr", 500: "filename_hr"}
 _DATABASE_COLUMNS = ("ecg_id", "patient_id", "age", "sex", "scp_codes", "strat_fold")
@@ -75,8 +75,8 @@ class PtbxlSource:
         Every statement counts, whatever its likelihood.
         """
         path_column = _PATH_COLUMNS[self.rate_hz]
-        database = _read_csv(self.input, _DATABASE, (*_DATABASE_COLUMNS, path_column))
-        statements = _read_csv(self.input, _STATEMENTS, _STATEMENT_COLUMNS, index_col=0)
+        database = _read_csv(self.input, DATABASE, (*_DATABASE_COLUMNS, path_column))
+        statements = _read_csv(self.input, STATEMENTS, _STATEMENT_COLUMNS, index_col=0)
         rows, codes, dropped = _parse_rows(database, path_column)
         self._check_folds(rows)
         label_sets, answers = _label_sets(statements, codes)
@@ -113,7 +113,7 @@ class PtbxlSource:
 def _read_csv(folder: str, name: str, columns: tuple[str, ...], index_col: int | None = None) -> pd.DataFrame:
     path = files.join(folder, name)
     if not files.exists(path):
-        raise InputError(f"{path}: no such file; wanted the folder of PTB-XL that holds {_DATABASE} and {_STATEMENTS}")
+        raise InputError(f"{path}: no such file; wanted the folder of PTB-XL that holds {DATABASE} and {STATEMENTS}")
     frame = pd.read_csv(io.BytesIO(files.read_bytes(path)), index_col=index_col)
     missing = [column for column in columns if column not in frame.columns]
     if missing:
