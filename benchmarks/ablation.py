@@ -15,15 +15,15 @@ The protocol, fixed before anything was run:
   (tag `natural`) with a superclass.
 - Seeds: of the whole pre-training; codebooks have seed 0. The spread is their standard deviation.
 
-Finished stages are not run again.
+Finished stages and probes are not run again.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from benchmarks.proof.recordings import Recordings
 from benchmarks.report import Report, Row, reporting
 from benchmarks.unaligned import unaligned_labels
 from hubert_ecg.clustering.codebook import Normalisation
+from hubert_ecg.errors import ConfigError
 from hubert_ecg.evaluation.metrics import auroc_per_label
 from hubert_ecg.evaluation.probe import Split, linear_probe
 from hubert_ecg.models import HubertECG
@@ -43,7 +44,7 @@ from hubert_ecg.pipeline.label import LabelConfig, label
 from hubert_ecg.pipeline.pretrain import PretrainConfig, pretrain
 from hubert_ecg.pipeline.training_run import WorkersConfig
 from hubert_ecg.storage.artifact import Manifest, open_artifact
-from hubert_ecg.storage.checkpoint import load_checkpoint
+from hubert_ecg.storage.checkpoint import load_checkpoint, load_info
 from hubert_ecg.storage.codebooks import load_codebook
 from hubert_ecg.training.optimiser import OptimiserConfig
 
@@ -88,6 +89,26 @@ class Experiment:
     waveforms: Manifest
     steps: int
     threads: int
+
+    def score(self, name: str, seed: int, recordings: Recordings) -> float:
+        """An arm's macro AUROC of one seed, from its file if it has been probed."""
+        path = Path(self._place(f"probes/{name}_seed{seed}_steps{self.steps}.json"))
+        checkpoint = None if name == NONE else self.pretrained(name, seed)
+        made_of = {
+            "recordings": recordings.fingerprint,
+            "checkpoint": load_info(checkpoint).fingerprint if checkpoint else None,
+        }
+        if path.exists():
+            found: dict[str, Any] = json.loads(path.read_text())
+            if found["made_of"] != made_of:
+                raise ConfigError(
+                    f"{path}: wanted a probe of {made_of}, got one of {found['made_of']}; delete the file"
+                )
+            return float(found["macro_auroc"])
+        reached = probed(load_checkpoint(checkpoint)[0] if checkpoint else fresh(seed), recordings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"made_of": made_of, "macro_auroc": reached}))
+        return reached
 
     def pretrained(self, name: str, seed: int) -> str:
         """The checkpoint of an arm, made where it is not there yet."""
@@ -201,13 +222,6 @@ def fresh(seed: int) -> HubertECG:
     return HubertECG(model_config("tiny", vocab_sizes=(1,)))
 
 
-def scores(experiment: Experiment, recordings: Recordings, seeds: list[int]) -> Iterator[tuple[str, list[float]]]:
-    """Every arm's macro AUROC of each seed, the base first."""
-    for name in (*ARMS, AGAIN, SECOND):
-        yield name, [probed(load_checkpoint(experiment.pretrained(name, seed))[0], recordings) for seed in seeds]
-    yield NONE, [probed(fresh(seed), recordings) for seed in seeds]
-
-
 def row(name: str, found: list[float], base: list[float] | None) -> Row:
     spread = {"standard deviation over seeds": float(np.std(found, ddof=1))} if len(found) > 1 else {}
     gain = {} if base is None or name == BASE else {"difference to base": float(np.mean(found) - np.mean(base))}
@@ -240,9 +254,9 @@ def measure(options: argparse.Namespace, report: Report) -> None:
     waveforms = open_artifact(str(root / "waveforms"), verb="prepare")
     experiment = Experiment(root=root, waveforms=waveforms, steps=options.steps, threads=options.threads)
     found: dict[str, list[float]] = {}
-    for name, of_seeds in scores(experiment, recordings, options.seeds):
-        found[name] = of_seeds
-        report.add(row(name, of_seeds, found.get(BASE)))
+    for name in (*ARMS, AGAIN, SECOND, NONE):
+        found[name] = [experiment.score(name, seed, recordings) for seed in options.seeds]
+        report.add(row(name, found[name], found.get(BASE)))
     report.details = {"waveforms": waveforms.fingerprint, "per_seed": found}
 
 

@@ -44,6 +44,8 @@ MODES = {"fp32": "float32", "bf16": "bfloat16"}
 PLAIN = "transformers' HubertModel in eager float32"
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0, "L4": 121.0, "4090": 165.2}
 """Dense bf16 peak by a part of the device's name, from its maker's data sheet."""
+ROWS_TO_WARM_UP = 3
+"""Rows of a training's table that are left out of its speed: threads, allocators and readers are starting."""
 
 
 def main() -> None:
@@ -174,11 +176,11 @@ def add_rows(report: Report, name: str, times: dict[str, list[float]], batch: in
             )
 
 
-def utilisation(name: str, config: HubertECGConfig, ecgs_per_s: float) -> Row:
+def utilisation(name: str, config: HubertECGConfig, ecgs_per_s: float, num_samples: int = NUM_SAMPLES) -> Row:
     """Model FLOP utilisation of a training on a GPU; in TFLOP/s where its peak is not known."""
     device = torch.cuda.get_device_name()
     peak = next((value for part, value in PEAK_TFLOPS.items() if part in device), None)
-    reached = 3 * ecgs_per_s * forward_flops(config, NUM_SAMPLES) / 1e12
+    reached = 3 * ecgs_per_s * forward_flops(config, num_samples) / 1e12
     value, unit = (100 * reached / peak, "% of the bf16 peak") if peak else (reached, "TFLOP/s")
     return Row(
         name=f"{name}, model FLOP utilisation",

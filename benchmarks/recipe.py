@@ -1,26 +1,41 @@
-"""What a recipe reaches: run it, and take the figures of every evaluation and comparison in it.
+"""What a recipe reaches: run it, and take the figures of every training, evaluation and comparison in it.
 
     python -m benchmarks.recipe jobs/configs/ptbxl_superclass.yaml threads=1 --input FOLDER
+    python -m benchmarks.recipe jobs/configs/ptbxl_benchmark.yaml size=base use_gpu=true --input FOLDER
 
 Rows are named after the directories of the recipe. Intervals are over patients, as jobs.evaluate and jobs.compare give
-them. Finished stages are not run again.
+them. A training's speed is the median over its own table, which leaves out validations and checkpoints. On a GPU there
+are also the most memory that tensors took, the model FLOP utilisation as in benchmarks/model.py, and the share of the
+time in which the GPU was busy, validations and checkpoints counted in, which is known only of a training that ran now.
+Finished stages are not run again.
 """
 
 import argparse
+import csv
+import io
+import statistics
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from benchmarks.gpu import busy_percent, watched
+from benchmarks.model import ROWS_TO_WARM_UP, utilisation
 from benchmarks.report import Row, reporting
+from hubert_ecg.ecg.leads import STANDARD_LEADS
+from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.pipeline.compare import COMPARISON
+from hubert_ecg.pipeline.curves import STEPS
 from hubert_ecg.pipeline.evaluate import METRICS
 from hubert_ecg.storage import files
+from hubert_ecg.storage.checkpoint import load_checkpoint
 from jobs.recipe import Stage, read_recipe, run_stages, variables_of
 
 UNIT = "macro AUROC"
+TRAININGS = ("pretrain", "finetune")
 
 
 def main() -> None:
@@ -32,8 +47,18 @@ def main() -> None:
     with reporting("recipe", parser) as (options, report):
         report.head()
         stages = read_recipe(Path(options.recipe), given(options))
-        run_stages(stages)
-        for row in rows(stages):
+        busy: dict[str, float] = {}
+
+        @contextmanager
+        def kept(stage: Stage) -> Iterator[None]:
+            with watched() as readings:
+                yield
+            share = busy_percent(readings)
+            if share is not None:
+                busy[output_of(stage[1])] = share
+
+        run_stages(stages, around=kept)
+        for row in rows(stages, busy):
             report.add(row)
 
 
@@ -46,12 +71,14 @@ def given(options: argparse.Namespace) -> dict[str, str]:
     return variables | places
 
 
-def rows(stages: list[Stage]) -> Iterator[Row]:
-    """Of all evaluations and comparisons, which have run."""
+def rows(stages: list[Stage], busy: dict[str, float] | None = None) -> Iterator[Row]:
+    """Of all trainings, evaluations and comparisons, which have run; `busy`: output of a stage -> percent."""
     outputs = [output_of(arguments) for _, arguments in stages]
     for (verb, _), output in zip(stages, outputs, strict=True):
         name = named(output, outputs)
-        if verb == "evaluate":
+        if verb in TRAININGS:
+            yield training_row(name, output, (busy or {}).get(output))
+        elif verb == "evaluate":
             yield from evaluation_rows(name, files.read_json(files.join(output, METRICS)))
         elif verb == "compare":
             yield comparison_row(name, files.read_json(files.join(output, COMPARISON)))
@@ -75,6 +102,24 @@ def _common(outputs: list[str]) -> list[str]:
             break
         common.append(parts[0])
     return common
+
+
+def training_row(name: str, output: str, busy: float | None) -> Row:
+    """Its speed; the model is the one it has written."""
+    table = list(csv.DictReader(io.StringIO(files.read_bytes(files.join(output, STEPS)).decode())))
+    table = table[ROWS_TO_WARM_UP:] or table
+    speed, waiting = (
+        statistics.median(float(row[column]) for row in table) for column in ("ecgs_per_s", "waiting_share")
+    )
+    facts = {"waiting for data, %": 100 * waiting}
+    if "gpu_memory_gb" in table[0]:
+        model, info = load_checkpoint(output)
+        preprocess = PreprocessConfig.from_dict(info.preprocessing)
+        used = utilisation(name, model.config, speed, num_samples=len(STANDARD_LEADS) * preprocess.crop_samples)
+        facts |= {"GPU memory, GB": max(float(row["gpu_memory_gb"]) for row in table)}
+        facts |= used.facts | {f"model FLOP utilisation, {used.unit}": used.ours[0]}
+        facts |= {} if busy is None else {"GPU busy, %": busy}
+    return Row(name=f"{name}, training", ours=(speed,), unit="ECGs/s", more_is_better=True, facts=facts)
 
 
 def evaluation_rows(name: str, metrics: dict[str, Any]) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gpu
 from hubert_ecg.storage.artifact import code_version
 
 VECTORS = {"avx512_bf16": "AVX512-BF16", "avx512f": "AVX512", "avx2": "AVX2"}
@@ -20,8 +21,7 @@ def machine() -> str:
     cpu = next((row.split(":", 1)[1].strip() for row in rows if "model name" in row), platform.processor())
     flags = next((row.split(":", 1)[1].split() for row in rows if row.startswith("flags")), [])
     vectors = next((f" with {name}" for flag, name in VECTORS.items() if flag in flags), "")
-    gpus = sorted(path.read_text().split("Model:")[1].splitlines()[0].strip() for path in _gpu_files())
-    return ", ".join([cpu + vectors, f"{len(os.sched_getaffinity(0))} cores", *gpus])
+    return ", ".join([cpu + vectors, f"{len(os.sched_getaffinity(0))} cores", *gpu.names()])
 
 
 def surroundings() -> dict[str, Any]:
@@ -33,8 +33,3 @@ def surroundings() -> dict[str, Any]:
         "code": code_version(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
     }
-
-
-def _gpu_files() -> list[Path]:
-    """One per NVIDIA GPU."""
-    return list(Path("/proc/driver/nvidia/gpus").glob("*/information"))

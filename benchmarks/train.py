@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from benchmarks.dump import recut, simulated, tiled
-from benchmarks.model import utilisation
+from benchmarks.model import ROWS_TO_WARM_UP, utilisation
 from benchmarks.report import Report, Row, reporting
 from hubert_ecg.clustering.codebook import Codebook, normalise_with
 from hubert_ecg.ecg.features import DescriptorConfig
@@ -54,8 +54,6 @@ from hubert_ecg.training.targets import CodeTargets, open_codes
 
 RAY_EPOCHS = 12
 """Times that Ray Data reads the table in one run: its processes take seconds to start, a training runs for days."""
-ROWS_TO_WARM_UP = 3
-"""Rows of a loop's own table that are left out: threads, allocators and readers are starting."""
 
 
 def main() -> None:

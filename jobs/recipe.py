@@ -17,6 +17,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -93,13 +94,14 @@ def _list(values: dict[str, Value], given: str | list[Any]) -> list[str]:
     return found
 
 
-def run_stages(stages: list[Stage]) -> None:
-    """Check the flags of all stages, then run stage by stage, showing each command and its time."""
+def run_stages(stages: list[Stage], around: Callable[[Stage], AbstractContextManager[object]] = nullcontext) -> None:
+    """Check the flags of all stages, then run stage by stage, each within `around`, showing its command and time."""
     ready = [(verb, arguments, *_stage(verb, arguments)) for verb, arguments in stages]
     for number, (verb, arguments, stage, config) in enumerate(ready, start=1):
         print(f"\n[{number}/{len(ready)}] python -m jobs.{verb} {shlex.join(arguments)}", flush=True)
         since = time.monotonic()
-        stage(config)
+        with around((verb, arguments)):
+            stage(config)
         print(f"      {time.monotonic() - since:.0f} s", flush=True)
 
 

@@ -10,7 +10,7 @@ from hubert_ecg.storage import files
 HISTORY = "history.csv"
 """One row per validation."""
 STEPS = "training.csv"
-"""One row per few steps: loss, learning rate, speed, share of the time spent waiting for data."""
+"""One row per few steps: loss, learning rate, speed, share of the time spent waiting for data, and on a GPU memory."""
 FIGURE = "curves.png"
 SECONDS_BETWEEN_WRITES = 10.0
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hubert_ecg.training.blame import blame
-from hubert_ecg.training.progress import Progress
+from hubert_ecg.training.progress import Progress, gpu_row
 from hubert_ecg.training.ranks import all_reduce_sum, rank, world_size
 from hubert_ecg.training.state import TrainerState
 from hubert_ecg.training.step import Batch, Learner, StepFunction, seed_step
@@ -100,7 +100,8 @@ def train(
             better = _validate(learner, state, config, validate, observer)
             score = state.history[-1]["score"]
         if state.step % config.log_interval == 0 or state.step == config.steps:
-            observer.on_row(progress.row(state.step, max(group["lr"] for group in learner.optimiser.param_groups)))
+            row = progress.row(state.step, max(group["lr"] for group in learner.optimiser.param_groups))
+            observer.on_row(row | gpu_row(batch.inputs.device))
         if progress.due():
             _log_on_rank_0("%s", progress.line(state.step))
         if better or stop or _checkpoint_due(state, config, validated=score is not None):

@@ -2,6 +2,8 @@
 
 import time
 
+import torch
+
 SECONDS_BETWEEN_LINES = 5.0
 STEPS_OF_MEAN = 20
 """Steps whose mean loss the line shows."""
@@ -63,6 +65,13 @@ class _Span:
 
     def elapsed_s(self) -> float:
         return max(time.monotonic() - self.began, 1e-9)
+
+
+def gpu_row(device: torch.device) -> dict[str, float]:
+    """What a row says beside `Progress.row` where a GPU trains: the most memory that tensors have taken so far."""
+    if device.type != "cuda":
+        return {}
+    return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
 
 
 def duration(seconds: float) -> str:
