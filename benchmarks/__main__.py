@@ -7,8 +7,8 @@
     python -m benchmarks --figure docs/results.svg    # the README's picture of them
 
 Every script runs in a process of its own. One that fails is named at the end, and the others run all the same; the exit
-code is then 1. Scripts that need PTB-XL are left out, and named, without --ptbxl. Where a script has several commands,
-each of them has a place of its own in the results.
+code is then 1. Scripts that need PTB-XL, or a GPU, are left out, and named, where there is none. Where a script has
+several commands, each of them has a place of its own in the results.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import gpu
 from benchmarks.figure import draw, panels
 from benchmarks.names import BASELINE
 from benchmarks.saved import RESULTS, saved_runs
@@ -33,6 +34,7 @@ class Command:
 
     script: str
     arguments: tuple[str, ...] = ()
+    needs_gpu: bool = False
 
     @property
     def needs_ptbxl(self) -> bool:
@@ -57,9 +59,10 @@ def proof(*arguments: str) -> Command:
 
 BEST, HUBERT = "resnet_auxiliary_augment", "hubert_voltage_pretrained_auxiliary_augment_fast"
 TRIED = (
-    *("resnet", "resnet_slow", "resnet_decay"),
+    *("resnet", "resnet_slow", "resnet_decay", "resnet_long"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
-    *("side_by_side_auxiliary_augment", "hubert_voltage_auxiliary_augment", HUBERT),
+    *("side_by_side_auxiliary_augment", "hubert_pretrained_auxiliary_augment_fast"),
+    *("hubert_voltage_auxiliary_augment", HUBERT),
 )
 """Recipes that were compared on the fold that chooses."""
 SEEDS = ("--seeds", *"01234")
@@ -68,12 +71,13 @@ COMMANDS = (
     *(Command(script=script) for script in ("serve", "explain", "coverage")),
     recipe("ptbxl_superclass"),
     recipe("simulated_to_ptbxl"),
+    Command(script="recipe", arguments=("jobs/configs/ptbxl_gpu.yaml", "--input", PTBXL), needs_gpu=True),
     Command(script="label_efficiency", arguments=("--input", PTBXL, "--threads", "1")),
     Command(script="ablation", arguments=("--input", PTBXL)),
     proof("--recipes", *TRIED, "--seeds", "100"),
     proof("--stage", "judge", "--recipes", BASELINE, BEST, HUBERT, *SEEDS, "--new_seed", "5"),
     proof("--stage", "judge", "--recipes", BASELINE, "state_space_auxiliary_augment", "--seeds", "0"),
-    proof("--label_set", "conditions", "--stage", "judge", "--recipes", BASELINE, BEST, "--seeds", *"012"),
+    proof("--label_set", "conditions", "--stage", "judge", "--recipes", BASELINE, BEST, *SEEDS),
     proof("--label_set", "conditions", "--stage", "rotate", "--recipes", BEST, "--seeds", "0"),
 )
 """What the table holds. benchmarks.capacity and benchmarks.population are none of it: they measure nothing."""
@@ -112,6 +116,9 @@ def run_all(commands: Sequence[Command], ptbxl: str | None, results: str) -> lis
         print(f"\n[{number}/{len(commands)}] {command}", flush=True)
         if command.needs_ptbxl and not ptbxl:
             failed.append(f"left out, needs --ptbxl: {command}")
+            continue
+        if command.needs_gpu and not gpu.names():
+            failed.append(f"left out, needs a GPU: {command}")
             continue
         code = subprocess.run(command.words(ptbxl, results), check=False).returncode
         if code:

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.recipe import given, rows
 from hubert_ecg.errors import ConfigError
+from tests.pipeline.waveform_tables import save_model
 
 METRICS = {
     "recordings": 429,
@@ -46,6 +47,31 @@ def test_rows_are_named_after_directories(tmp_path: Path) -> None:
     assert norm.facts == {"recordings": 429, "positives": 196}
     assert flutter.interval is None
     assert (gain.ours, gain.interval) == ((0.012,), (-0.01, 0.03))
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_training_says_how_fast_it_was(tmp_path: Path, gpu: bool) -> None:
+    """The first three rows of its table are its start, and no figure."""
+    speeds = [1, 1, 1, 100, 200, 400]
+    lines = [f"{10 * n},0.5,0.001,{speed},0.25{f',{n}.5' if gpu else ''}" for n, speed in enumerate(speeds)]
+    head = "step,loss,lr,ecgs_per_s,waiting_share" + ",gpu_memory_gb" * gpu
+    output = tmp_path / "small" / "pretrained"
+    save_model(output)
+    (output / "training.csv").write_text("\n".join([head, *lines]) + "\n")
+    stages = [("prepare", ["--output", str(tmp_path / "w")]), ("pretrain", ["--output", str(output)])]
+    if gpu:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H200")
+            [row] = rows(stages, {str(output): 87.0})
+        assert row.facts["GPU memory, GB"] == 5.5
+        assert row.facts["GPU busy, %"] == 87.0
+        share = row.facts["model FLOP utilisation, % of the bf16 peak"]
+        assert share == pytest.approx(100 * row.facts["TFLOP/s"] / 989.4)
+    else:
+        [row] = rows(stages)
+        assert set(row.facts) == {"waiting for data, %"}
+    assert (row.name, row.ours, row.unit) == ("small, pretrained, training", (200.0,), "ECGs/s")
+    assert row.facts["waiting for data, %"] == 25
 
 
 def test_places_do_not_get_into_a_saved_command() -> None:

@@ -2,13 +2,16 @@
 
 import argparse
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as everything
+from benchmarks import gpu
 from benchmarks.__main__ import COMMANDS, PTBXL, Command, main
 from benchmarks.report import Row, command_of, reporting
 from benchmarks.saved import save, saved_runs
@@ -119,6 +122,24 @@ def test_the_table_says_what_each_figure_is_compared_with(tmp_path: Path) -> Non
     )
 
 
+def test_a_gpu_is_watched_from_the_first_sign_of_work_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of nvidia-smi's name that says what that says."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\ncase "$1" in *name*) echo NVIDIA X; echo NVIDIA W;; *) echo 40; echo 90;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(gpu, "EVERY_S", 0.01)
+    assert gpu.names() == ["NVIDIA W", "NVIDIA X"]
+    with gpu.watched() as readings:
+        while len(readings) < 2:
+            time.sleep(0.01)
+    assert set(readings) == {40.0}
+    assert gpu.busy_percent([0, 0, 50, 0, 100, 0]) == 50
+    assert gpu.busy_percent([0.0, 0.0]) is None
+
+
 def toy_run(row: Row) -> dict[str, Any]:
     return {
         "command": "python -m benchmarks.toy",
@@ -138,11 +159,14 @@ def test_a_failure_is_named_and_the_others_run(
         Command(script="no_such_script"),
         Command(script="coverage", arguments=("--data_sets", "2", "--draws", "50")),
         Command(script="recipe", arguments=("--input", PTBXL)),
+        Command(script="train", needs_gpu=True),
     ]
+    monkeypatch.setenv("PATH", "")  # Where no nvidia-smi is found, there is no GPU.
     assert main(commands) == 1
     said = capfd.readouterr()
     assert "failed with exit code 1: python -m benchmarks.no_such_script" in said.err
     assert "left out, needs --ptbxl: python -m benchmarks.recipe --input FOLDER" in said.err
+    assert "left out, needs a GPU: python -m benchmarks.train" in said.err
     assert "| `python -m benchmarks.coverage --data_sets 2 --draws 50` |" in said.out
     assert [run["command"] for run in saved_runs(tmp_path)] == [
         "python -m benchmarks.coverage --data_sets 2 --draws 50"
@@ -155,7 +179,7 @@ def test_listing_and_showing_run_nothing(
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--list", "--only", "model", "recipe"])
     assert main() == 0
     listed = capsys.readouterr().out.splitlines()
-    assert [words.split()[2] for words in listed] == ["benchmarks.model", "benchmarks.recipe", "benchmarks.recipe"]
+    assert [words.split()[2] for words in listed] == ["benchmarks.model", *["benchmarks.recipe"] * 3]
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--table", "--results", str(tmp_path)])
     assert main() == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
