@@ -43,7 +43,7 @@ DESCRIPTORS = {"time_frequency": "time-frequency", "mfcc": "MFCC", "mixed": "mix
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--waveforms", metavar="W", help="prepared table W; simulated recordings by default")
-    parser.add_argument("--records", type=int, default=100_000, help="records in the large jobs")
+    parser.add_argument("--records", type=int, default=50_000, help="records in the large jobs")
     parser.add_argument("--shard", type=int, default=1024, help="records per shard")
     parser.add_argument("--latents", type=int, default=4000, help="records whose latents are labelled")
     parser.add_argument("--plain", type=int, default=20, help="records in one run of the plain loop")

@@ -72,8 +72,8 @@ def run_shards(
             _Worker,
             fn_constructor_kwargs={"work": work, "arguments": arguments},
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=queued),
-            num_cpus=1,
-            num_gpus=1 if gpus else 0,
+            # With a GPU Ray Data reserves a CPU too, and warns of those who ask for both.
+            **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
         )
     else:
         kept = {"key": uuid.uuid4().hex, "work": work, "arguments": arguments}
