@@ -25,8 +25,8 @@ class Rates:
     requests_per_ecg: int = 4
     """A header and a signal file, each asked for its size and then its content (tests/storage/test_weak_store.py)."""
     descriptor_core_s: float = 1 / (3 * 3114)
-    """One core, one crop: 39 MFCC and the nearest of 100 clusters (README: jobs.label, 3,114 ECGs of three crops per
-    second). The other descriptors are faster."""
+    """One core, one crop: 39 MFCC and the nearest of 100 clusters (README: jobs.label with AVX512, 3,114 ECGs of three
+    crops per second). The other descriptors are faster."""
     core_flops: float = 0.13e9 * 3 * 102
     """Operations per second of one core in a model: `tiny` at 102 ECGs of three crops per second (the same line)."""
     gpu_flops: float = 0.3 * 121e12
