@@ -18,10 +18,6 @@ SECTIONS = ("Results", "Speed")
 PICTURE = "docs/results.svg"
 NO_FIGURES = ("command", "beside")
 """Columns that hold words."""
-NOT_YET_SAVED = {
-    "python -m benchmarks.recipe jobs/configs/simulated_to_ptbxl.yaml threads=1 --input FOLDER",
-}
-"""Commands whose figures were measured before results were saved. To be emptied, by `python -m benchmarks`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +62,13 @@ def _rows(table: str, command_below: str) -> Iterator[Quote]:
         yield Quote(command=command, subject=cells[0], of_all=head[0], figures=figures)
 
 
-def problems(text: str, runs: Iterable[dict[str, Any]], exempt: Iterable[str] = ()) -> list[str]:
+def problems(text: str, runs: Iterable[dict[str, Any]]) -> list[str]:
     """What a README quotes that no run of the same command has found."""
     rows = {run["command"]: [Row.from_json(row) for row in run["rows"]] for run in runs}
-    said = [f"saved by now, take it off the list: {command}" for command in exempt if command in rows]
+    said = []
     for quote in quotes(text):
         if quote.command not in rows:
-            if quote.command not in exempt:
-                said.append(f"{quote.subject}: nothing is saved of {quote.command or 'any command'}")
+            said.append(f"{quote.subject}: nothing is saved of {quote.command or 'any command'}")
             continue
         known = [row for row in rows[quote.command] if quote.parts <= set(row.name.split(", "))]
         for column, figures in quote.figures.items():
@@ -103,12 +98,12 @@ def _is_one(quoted: str, rows: list[Row]) -> bool:
 
 
 def test_every_figure_of_the_readme_is_saved() -> None:
-    assert problems(README, saved_runs(ROOT / RESULTS), NOT_YET_SAVED) == []
+    assert problems(README, saved_runs(ROOT / RESULTS)) == []
 
 
 def test_all_commands_that_are_quoted_are_run_by_the_one_for_all() -> None:
     quoted = {quote.command for quote in quotes(README)}
-    assert NOT_YET_SAVED <= quoted <= set(map(str, COMMANDS))
+    assert quoted <= set(map(str, COMMANDS))
 
 
 def test_the_picture_is_drawn_from_what_is_saved() -> None:
@@ -191,7 +186,5 @@ def test_columns_and_heads_say_which_rows_are_meant() -> None:
 
 def test_a_figure_without_a_saved_run_is_found() -> None:
     assert len(problems(TABLES, [])) == 2
-    assert problems(TABLES, [], {RUN}) == []
-    assert problems(TABLES, SAVED, {RUN}) == [f"saved by now, take it off the list: {RUN}"]
     without = TABLES.replace("`python -m\nbenchmarks.model`.", "")
     assert problems(without, SAVED) == ["small, rate (so many): nothing is saved of any command"]
