@@ -44,8 +44,6 @@ MODES = {"fp32": "float32", "bf16": "bfloat16"}
 PLAIN = "transformers' HubertModel in eager float32"
 PEAK_TFLOPS = {"H100": 989.4, "H200": 989.4, "A100": 312.0, "L4": 121.0, "4090": 165.2}
 """Dense bf16 peak by a part of the device's name, from its maker's data sheet."""
-ROWS_TO_WARM_UP = 3
-"""Rows of a training's table that are left out of its speed: threads, allocators and readers are starting."""
 
 
 def main() -> None:

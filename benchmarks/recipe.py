@@ -1,7 +1,7 @@
 """What a recipe reaches: run it, and take the figures of every training, evaluation and comparison in it.
 
     python -m benchmarks.recipe jobs/configs/ptbxl_superclass.yaml threads=1 --input FOLDER
-    python -m benchmarks.recipe jobs/configs/ptbxl_benchmark.yaml size=base use_gpu=true --input FOLDER
+    python -m benchmarks.recipe jobs/configs/ptbxl_gpu.yaml --input FOLDER
 
 Rows are named after the directories of the recipe. Intervals are over patients, as jobs.evaluate and jobs.compare give
 them. A training's speed is the median over its own table, which leaves out validations and checkpoints. On a GPU there
@@ -11,8 +11,6 @@ Finished stages are not run again.
 """
 
 import argparse
-import csv
-import io
 import statistics
 import sys
 from collections.abc import Iterator
@@ -21,14 +19,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks.gpu import busy_percent, watched
-from benchmarks.model import ROWS_TO_WARM_UP, utilisation
+from benchmarks.model import utilisation
 from benchmarks.report import Row, reporting
+from benchmarks.timing import ROWS_TO_WARM_UP
 from hubert_ecg.ecg.leads import STANDARD_LEADS
 from hubert_ecg.ecg.preprocess import PreprocessConfig
 from hubert_ecg.errors import ConfigError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
 from hubert_ecg.pipeline.compare import COMPARISON
-from hubert_ecg.pipeline.curves import STEPS
+from hubert_ecg.pipeline.curves import step_rows
 from hubert_ecg.pipeline.evaluate import METRICS
 from hubert_ecg.storage import files
 from hubert_ecg.storage.checkpoint import load_checkpoint
@@ -106,17 +105,15 @@ def _common(outputs: list[str]) -> list[str]:
 
 def training_row(name: str, output: str, busy: float | None) -> Row:
     """Its speed; the model is the one it has written."""
-    table = list(csv.DictReader(io.StringIO(files.read_bytes(files.join(output, STEPS)).decode())))
+    table = step_rows(output)
     table = table[ROWS_TO_WARM_UP:] or table
-    speed, waiting = (
-        statistics.median(float(row[column]) for row in table) for column in ("ecgs_per_s", "waiting_share")
-    )
+    speed, waiting = (statistics.median(row[column] for row in table) for column in ("ecgs_per_s", "waiting_share"))
     facts = {"waiting for data, %": 100 * waiting}
     if "gpu_memory_gb" in table[0]:
         model, info = load_checkpoint(output)
         preprocess = PreprocessConfig.from_dict(info.preprocessing)
         used = utilisation(name, model.config, speed, num_samples=len(STANDARD_LEADS) * preprocess.crop_samples)
-        facts |= {"GPU memory, GB": max(float(row["gpu_memory_gb"]) for row in table)}
+        facts |= {"GPU memory, GB": max(row["gpu_memory_gb"] for row in table)}
         facts |= used.facts | {f"model FLOP utilisation, {used.unit}": used.ours[0]}
         facts |= {} if busy is None else {"GPU busy, %": busy}
     return Row(name=f"{name}, training", ours=(speed,), unit="ECGs/s", more_is_better=True, facts=facts)

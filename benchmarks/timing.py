@@ -3,6 +3,9 @@
 import time
 from collections.abc import Callable, Mapping
 
+ROWS_TO_WARM_UP = 3
+"""Rows of a training's table that are left out of its speed: threads, allocators and readers are starting."""
+
 
 def in_turn(
     works: Mapping[str, Callable[[], object]],

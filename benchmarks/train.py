@@ -16,8 +16,6 @@ benchmarks/model.py. Nothing else should run on the machine.
 """
 
 import argparse
-import csv
-import io
 import statistics
 import tempfile
 import time
@@ -30,17 +28,17 @@ import numpy as np
 import torch
 
 from benchmarks.dump import recut, simulated, tiled
-from benchmarks.model import ROWS_TO_WARM_UP, utilisation
+from benchmarks.model import utilisation
 from benchmarks.report import Report, Row, reporting
+from benchmarks.timing import ROWS_TO_WARM_UP
 from hubert_ecg.clustering.codebook import Codebook, normalise_with
 from hubert_ecg.ecg.features import DescriptorConfig
 from hubert_ecg.models import model_config
-from hubert_ecg.pipeline.curves import STEPS
+from hubert_ecg.pipeline.curves import step_rows
 from hubert_ecg.pipeline.label import LabelConfig, label
 from hubert_ecg.pipeline.pretrain import PretrainConfig, PretrainJob, pretrain
 from hubert_ecg.pipeline.training_run import WorkersConfig, make_learner
 from hubert_ecg.pipeline.training_setup import Inputs, job_fields, select_splits
-from hubert_ecg.storage import files
 from hubert_ecg.storage.artifact import Manifest, open_artifact
 from hubert_ecg.storage.codebooks import save_codebook
 from hubert_ecg.training.batches import to_batch
@@ -224,8 +222,7 @@ def compare_running(inputs: Prepared, folder: str, options: argparse.Namespace, 
         bare = bare_rows(inputs, f"{folder}/bare{run}", options)
         output = f"{folder}/trained{run}"
         pretrain(inputs.config(output, options))
-        text = files.read_bytes(f"{output}/{STEPS}").decode()
-        trained = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+        trained = step_rows(output)
         for name, rows in (("bare", bare), ("Ray Train", trained)):
             speeds[name].append(statistics.median(row["ecgs_per_s"] for row in rows[ROWS_TO_WARM_UP:]))
         waits.append(statistics.mean(row["waiting_share"] for row in trained[ROWS_TO_WARM_UP:]))

@@ -22,8 +22,7 @@ class Tables:
         self.history_path, self.steps_path = files.join(output, HISTORY), files.join(output, STEPS)
         self.rows: list[dict[str, Any]] = []
         if files.exists(self.steps_path):
-            text = files.read_bytes(self.steps_path).decode()
-            self.rows = [row for row in csv.DictReader(io.StringIO(text)) if int(row["step"]) <= first_step]
+            self.rows = [row for row in _read(self.steps_path) if int(row["step"]) <= first_step]
         self.written = -SECONDS_BETWEEN_WRITES
         self.unwritten = False
 
@@ -44,6 +43,11 @@ class Tables:
         self.written, self.unwritten = time.monotonic(), False
 
 
+def step_rows(output: str) -> list[dict[str, float]]:
+    """The rows of a training's table of steps as numbers."""
+    return [{name: float(value) for name, value in row.items()} for row in _read(files.join(output, STEPS))]
+
+
 def write_curves(output: str, history: list[dict[str, Any]]) -> None:
     """Write `history.csv` and `curves.png`: one row per validation, one panel per number but the step."""
     names = numbers_of(history)
@@ -55,6 +59,10 @@ def numbers_of(history: list[dict[str, Any]]) -> list[str]:
     """The names in a history that stand for numbers."""
     names = dict.fromkeys(name for row in history for name, value in row.items() if isinstance(value, int | float))
     return list(names)
+
+
+def _read(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(files.read_bytes(path).decode())))
 
 
 def _csv(rows: list[dict[str, Any]], names: list[str]) -> bytes:
