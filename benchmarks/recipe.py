@@ -70,13 +70,13 @@ def given(options: argparse.Namespace) -> dict[str, str]:
     return variables | places
 
 
-def rows(stages: list[Stage], busy: dict[str, float] | None = None) -> Iterator[Row]:
+def rows(stages: list[Stage], busy: dict[str, float]) -> Iterator[Row]:
     """Of all trainings, evaluations and comparisons, which have run; `busy`: output of a stage -> percent."""
     outputs = [output_of(arguments) for _, arguments in stages]
     for (verb, _), output in zip(stages, outputs, strict=True):
         name = named(output, outputs)
         if verb in TRAININGS:
-            yield training_row(name, output, (busy or {}).get(output))
+            yield training_row(name, output, busy.get(output))
         elif verb == "evaluate":
             yield from evaluation_rows(name, files.read_json(files.join(output, METRICS)))
         elif verb == "compare":
@@ -109,7 +109,7 @@ def training_row(name: str, output: str, busy: float | None) -> Row:
     table = table[ROWS_TO_WARM_UP:] or table
     speed, waiting = (statistics.median(row[column] for row in table) for column in ("ecgs_per_s", "waiting_share"))
     facts = {"waiting for data, %": 100 * waiting}
-    if "gpu_memory_gb" in table[0]:
+    if all("gpu_memory_gb" in row for row in table):
         model, info = load_checkpoint(output)
         preprocess = PreprocessConfig.from_dict(info.preprocessing)
         used = utilisation(name, model.config, speed, num_samples=len(STANDARD_LEADS) * preprocess.crop_samples)

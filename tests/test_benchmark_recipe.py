@@ -40,7 +40,7 @@ def test_rows_are_named_after_directories(tmp_path: Path) -> None:
         ("evaluate", written(tmp_path / "form" / "from_scratch", "metrics.json", METRICS)),
         ("compare", written(tmp_path / "form" / "gain", "comparison.json", COMPARISON)),
     ]
-    found = {row.name: row for row in rows(stages)}
+    found = {row.name: row for row in rows(stages, {})}
     assert list(found) == ["form, from scratch", "form, from scratch, NORM", "form, from scratch, AFLT", "form, gain"]
     macro, norm, flutter, gain = found.values()
     assert (macro.ours, macro.interval, macro.facts) == ((0.87,), (0.84, 0.89), {"recordings": 429})
@@ -68,7 +68,7 @@ def test_a_training_says_how_fast_it_was(tmp_path: Path, gpu: bool) -> None:
         share = row.facts["model FLOP utilisation, % of the bf16 peak"]
         assert share == pytest.approx(100 * row.facts["TFLOP/s"] / 989.4)
     else:
-        [row] = rows(stages)
+        [row] = rows(stages, {})
         assert set(row.facts) == {"waiting for data, %"}
     assert (row.name, row.ours, row.unit) == ("small, pretrained, training", (200.0,), "ECGs/s")
     assert row.facts["waiting for data, %"] == 25

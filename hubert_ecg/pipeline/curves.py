@@ -39,13 +39,16 @@ class Tables:
     def flush(self) -> None:
         """To be called before a checkpoint: what it will not repeat must have been written."""
         if self.unwritten:
-            files.write_bytes(self.steps_path, _csv(self.rows, list(self.rows[0])))
+            # All names: a training that goes on with a GPU, or without one, gains or loses a column.
+            names = dict.fromkeys(name for row in self.rows for name in row)
+            files.write_bytes(self.steps_path, _csv(self.rows, list(names)))
         self.written, self.unwritten = time.monotonic(), False
 
 
 def step_rows(output: str) -> list[dict[str, float]]:
-    """The rows of a training's table of steps as numbers."""
-    return [{name: float(value) for name, value in row.items()} for row in _read(files.join(output, STEPS))]
+    """The rows of a training's table of steps as numbers; a row lacks what it does not tell."""
+    rows = _read(files.join(output, STEPS))
+    return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
 
 def write_curves(output: str, history: list[dict[str, Any]]) -> None:

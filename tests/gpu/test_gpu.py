@@ -14,6 +14,7 @@ from hubert_ecg.models import model_config
 from hubert_ecg.models.classifier import HubertECGClassifier
 from hubert_ecg.models.config import Size
 from hubert_ecg.models.encoders import new_encoder
+from hubert_ecg.pipeline.curves import step_rows
 from hubert_ecg.pipeline.dump import DumpConfig, dump
 from hubert_ecg.pipeline.finetune import FinetuneConfig, finetune
 from hubert_ecg.pipeline.pretrain import PretrainConfig, pretrain
@@ -90,10 +91,9 @@ def pretrained(inputs: Path, output: Path, **settings: Any) -> Manifest:
     )
 
 
-def memory_gb(output: Path) -> list[str]:
-    """Of the rows of a training's table; none where it has no such column."""
-    names, *rows = [line.split(",") for line in (output / "training.csv").read_text().splitlines()]
-    return [row[names.index("gpu_memory_gb")] for row in rows] if "gpu_memory_gb" in names else []
+def memory_gb(output: Path) -> list[float]:
+    """Of the rows of a training's table; none where a CPU trained."""
+    return [row["gpu_memory_gb"] for row in step_rows(str(output)) if "gpu_memory_gb" in row]
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -101,9 +101,9 @@ def memory_gb(output: Path) -> list[str]:
 def test_pretraining_learns_and_says_what_memory_it_takes(inputs: Path, tmp_path: Path, precision: Any) -> None:
     """The codes of 15 recordings of noise are soon learnt by heart; the loss of guessing is that of the start."""
     found = pretrained(inputs, tmp_path / "c", compute=ComputeConfig(precision=precision), steps=60)
-    rows = [line.split(",") for line in (tmp_path / "c" / "training.csv").read_text().splitlines()[1:]]
-    assert float(rows[-1][1]) < float(rows[0][1])
-    assert all(0.001 < float(value) < 10 for value in memory_gb(tmp_path / "c"))
+    rows = step_rows(str(tmp_path / "c"))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert all(0.001 < value < 10 for value in memory_gb(tmp_path / "c"))
     assert len(memory_gb(tmp_path / "c")) == 6
     assert found.facts["steps_done"] == 60
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hubert_ecg.errors import ConfigError
-from hubert_ecg.pipeline.curves import STEPS, Tables
+from hubert_ecg.pipeline.curves import STEPS, Tables, step_rows
 from hubert_ecg.pipeline.trackers import EVENTS, TrackersConfig, Tracking
 from hubert_ecg.storage import files
 
@@ -134,3 +134,13 @@ def test_the_table_of_steps_grows_and_a_run_that_goes_on_repeats_nothing(tmp_pat
     second.add_row({"step": 30, "loss": 0.25})
     second.flush()
     assert steps() == [("10", "0.1"), ("20", "0.05"), ("30", "0.25")]
+
+
+def test_the_table_of_steps_gains_and_loses_the_memory_of_a_gpu(tmp_path: Path) -> None:
+    """A training that began on a GPU and goes on without one, or the other way round."""
+    on, off = {"loss": 0.5, "gpu_memory_gb": 4.5}, {"loss": 0.25}
+    for step, row in ((10, on), (20, off), (30, on)):
+        table = Tables(str(tmp_path), step)
+        table.add_row({"step": step} | row)
+        table.flush()
+    assert step_rows(str(tmp_path)) == [{"step": 10.0} | on, {"step": 20.0} | off, {"step": 30.0} | on]
