@@ -53,6 +53,10 @@ def recipe(name: str) -> Command:
     return Command(script="recipe", arguments=(f"jobs/configs/{name}.yaml", "threads=1", "--input", PTBXL))
 
 
+def label_efficiency(*arguments: str) -> Command:
+    return Command(script="label_efficiency", arguments=("--input", PTBXL, *arguments, "--threads", "1"))
+
+
 def proof(*arguments: str) -> Command:
     return Command(script="proof", arguments=("--input", PTBXL, *arguments, "--threads", "1"))
 
@@ -62,7 +66,8 @@ TRIED = (
     *("resnet", "resnet_slow", "resnet_decay", "resnet_long"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
     *("side_by_side_auxiliary_augment", "hubert_pretrained_auxiliary_augment_fast"),
-    *("hubert_voltage_auxiliary_augment", HUBERT),
+    *("hubert_voltage_auxiliary_augment", "hubert_voltage_auxiliary_augment_fast", HUBERT),
+    *("side_by_side_as_hubert_auxiliary_augment", "side_by_side_as_hubert_auxiliary_augment_fast"),
 )
 """Recipes that were compared on the fold that chooses."""
 SEEDS = ("--seeds", *"01234")
@@ -72,7 +77,8 @@ COMMANDS = (
     recipe("ptbxl_superclass"),
     recipe("simulated_to_ptbxl"),
     Command(script="recipe", arguments=("jobs/configs/ptbxl_gpu.yaml", "--input", PTBXL), needs_gpu=True),
-    Command(script="label_efficiency", arguments=("--input", PTBXL, "--threads", "1")),
+    label_efficiency(),
+    label_efficiency("--labels", "10", "--steps", "600"),
     Command(script="ablation", arguments=("--input", PTBXL)),
     proof("--recipes", *TRIED, "--seeds", "100"),
     proof("--stage", "judge", "--recipes", BASELINE, BEST, HUBERT, *SEEDS, "--new_seed", "5"),

@@ -67,7 +67,8 @@ def _next(output: str) -> list[str]:
         f"{python} -m jobs.inspect {output}/classifier",
         f"{python} -m jobs.sample --output runs/samples",
         f'{python} -c "{predict}"',
-        f"{python} -m jobs.recipe jobs/configs/ptbxl_superclass.yaml input=/data/ptb-xl",
+        f"{python} -m jobs.recipe jobs/configs/ptbxl_superclass.yaml input=/data/ptb-xl "
+        "val_fold=9 test_fold=10 tag=null",
     ]
 
 

@@ -25,8 +25,9 @@ from typing import Any
 
 import yaml
 
-from hubert_ecg.errors import ArtifactError, CheckpointError, ConfigError
+from hubert_ecg.errors import ArtifactError, CheckpointError, ConfigError, InputError
 from hubert_ecg.pipeline.commands import guarded, set_up_logging
+from hubert_ecg.storage.artifact import open_artifact
 from jobs.cli import parse, print_estimate
 
 Stage = tuple[str, list[str]]
@@ -103,6 +104,25 @@ def run_stages(stages: list[Stage], around: Callable[[Stage], AbstractContextMan
         with around((verb, arguments)):
             stage(config)
         print(f"      {time.monotonic() - since:.0f} s", flush=True)
+        if verb == "prepare":
+            check_wanted(config.output, [(later, settings) for later, _, _, settings in ready[number:]])
+
+
+def check_wanted(waveforms: str, later: Iterable[tuple[str, Any]]) -> None:
+    """Raises InputError for a stage to come that wants a split or a tag which no recording of `prepare` has: it would
+    find out only after the trainings before it."""
+    facts = open_artifact(waveforms, verb="prepare").facts
+    for verb, config in later:
+        if getattr(config, "waveforms", None) != waveforms:
+            continue
+        for kind, found in (("split", facts["splits"]), ("tag", facts["tags"])):
+            wanted = getattr(config, kind, None)
+            if wanted in (None, "all") or found.get(wanted):
+                continue
+            raise InputError(
+                f"{waveforms}: wanted recordings with {kind} {wanted} for a later stage, {verb}, got none ({kind}s: "
+                f"{found}); give the recipe another {kind} and another output"
+            )
 
 
 def print_estimates(stages: list[Stage]) -> None:

@@ -109,7 +109,10 @@ def test_a_finished_trial_of_other_recordings_or_settings_is_refused(tmp_path: P
     [
         ({"new_seed": 1}, "--new_seed"),
         ({"stage": "rotate"}, "wanted one of --seeds"),
-        ({"stage": "rotate", "seeds": [0], "recipes": ["hubert_pretrained"]}, "its pre-training has seen folds"),
+        (
+            {"stage": "rotate", "seeds": [0], "recipes": ["hubert_pretrained_auxiliary_augment_fast"]},
+            "its pre-training has seen folds",
+        ),
     ],
 )
 def test_arguments_that_contradict_one_another_are_refused(arguments: dict[str, Any], said: str) -> None:

@@ -27,7 +27,7 @@ The protocol, fixed before any recipe but the baseline was judged on fold 9:
 - HuBERT: size `tiny`, from the two iterations of pre-training of jobs/configs/ptbxl_two_iterations.yaml, which have
   seen the ECGs of folds 1 to 7 and no labels (the loss on the ECGs of fold 8 chooses among their checkpoints); on leads
   that are scaled one by one, as published, or that keep their voltage. `side_by_side` is its transformer behind another
-  stem.
+  stem; `side_by_side_as_hubert` differs from `hubert` in nothing else.
 
 The folds that were looked at: before `resnet_auxiliary_augment` was tried at all, `state_space_auxiliary_augment` had
 been judged on fold 9 with seed 0 (0.923 beside 0.931 of the baseline), and jobs/configs/ptbxl_residual.yaml was tried

@@ -1,18 +1,20 @@
 """Recipes: every one parses into real settings, says what it is for, and refuses what it does not know."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.proof.recipes import RECIPES as RECIPES_OF_PROOF
 from hubert_ecg.datasets.ptbxl import _TITLES
-from hubert_ecg.errors import ConfigError
+from hubert_ecg.errors import ConfigError, InputError
 from hubert_ecg.models.config import SIZES
 from hubert_ecg.pipeline.finetune import FinetuneConfig
 from hubert_ecg.pipeline.prepare import PrepareConfig
 from hubert_ecg.predictor import CropConfig
 from hubert_ecg.training.auxiliary import AuxiliaryConfig
-from jobs.recipe import _stage, read_recipe, variables_of
+from jobs.recipe import _stage, check_wanted, read_recipe, variables_of
+from tests.training.padded import write_waveforms
 
 CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
@@ -84,6 +86,24 @@ def test_lists_that_are_none_are_named(tmp_path: Path, each: str, said: str) -> 
     (tmp_path / "each.yaml").write_text(EACH.replace("{size: sizes, seed: seeds}", each))
     with pytest.raises(ConfigError, match=said):
         read_recipe(tmp_path / "each.yaml", {})
+
+
+def test_a_split_or_tag_that_a_later_stage_would_miss_is_named_before_anything_trains(tmp_path: Path) -> None:
+    """Whole PTB-XL carries no tags, and a recipe that judges on one would find out only after its trainings."""
+    waveforms = str(tmp_path / "w")
+    write_waveforms(tmp_path / "w", splits=("train", "val", "train"))
+    stages = [
+        ("dump", ["--waveforms", waveforms, "--output", "f", "--split", "all"]),
+        ("calibrate", ["--waveforms", waveforms, "--output", "c", "--checkpoint", "m", "--label_set", "x"]),
+        ("evaluate", ["--waveforms", "others", "--output", "e", "--checkpoint", "m", "--label_set", "x"]),
+    ]
+    later = [(verb, _stage(verb, arguments)[1]) for verb, arguments in stages]
+    check_wanted(waveforms, later)
+    of_test = _stage("evaluate", [*stages[2][1][2:], "--waveforms", waveforms])[1]
+    with pytest.raises(InputError, match=r"wanted recordings with split test for a later stage, evaluate, got none"):
+        check_wanted(waveforms, [*later, ("evaluate", of_test)])
+    with pytest.raises(InputError, match=r"with tag natural for a later stage, calibrate, got none \(tags: \{\}\)"):
+        check_wanted(waveforms, [("calibrate", replace(later[1][1], tag="natural"))])
 
 
 def test_words_that_are_no_variables_are_named() -> None:
