@@ -28,7 +28,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@touch $@
+	@touch $(VENV)/.usable $@
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m jobs.demo --output $(RUN)
@@ -47,19 +47,22 @@ acceptance: $(VENV)/.installed
 install:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -c constraints.txt -e .
+	@touch $(VENV)/.usable
+
+# Installed to its end, in either way, since the last change of what decides what is installed.
+$(VENV)/.usable: pyproject.toml constraints.txt
+	$(MAKE) $(VENV)/.installed
+	@touch $@
 
 # exec: so that the signals that end the service reach it.
-serve:
-	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
+serve: $(VENV)/.usable
 	exec $(BIN)/python -m serve --checkpoint $(CHECKPOINT) --host $(HOST) $(SERVE_FLAGS)
 
 # Ctrl-C ends both.
-app:
-	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
+app: $(VENV)/.usable
 	exec $(BIN)/python -m serve.diagnosis --checkpoint $(CHECKPOINT) --port $(APP_PORT) $(APP_FLAGS)
 
-cluster-local:
-	test -e $(BIN)/python || $(MAKE) $(VENV)/.installed
+cluster-local: $(VENV)/.usable
 	$(BIN)/python deploy/local_cluster.py start --nodes $(NODES) --state $(CLUSTER_STATE)
 
 cluster-local-stop:

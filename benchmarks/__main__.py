@@ -66,15 +66,14 @@ TRIED = (
     *("resnet", "resnet_slow", "resnet_decay", "resnet_long"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
     *("side_by_side_auxiliary_augment", "hubert_pretrained_auxiliary_augment_fast"),
-    *("hubert_voltage_auxiliary_augment", "hubert_voltage_auxiliary_augment_fast", HUBERT),
-    *("side_by_side_as_hubert_auxiliary_augment", "side_by_side_as_hubert_auxiliary_augment_fast"),
+    *("hubert_voltage_auxiliary_augment", HUBERT),
 )
 """Recipes that were compared on the fold that chooses."""
 SEEDS = ("--seeds", *"01234")
 COMMANDS = (
     *(Command(script=script) for script in ("prepare", "dump", "cluster", "train", "model", "scaling")),
     *(Command(script=script) for script in ("serve", "explain", "coverage")),
-    recipe("ptbxl_superclass"),
+    recipe("ptbxl_benchmark"),
     recipe("simulated_to_ptbxl"),
     Command(script="recipe", arguments=("jobs/configs/ptbxl_gpu.yaml", "--input", PTBXL), needs_gpu=True),
     label_efficiency(),

@@ -1,7 +1,7 @@
 """How fast the stages are and how many bytes an ECG takes: the figures behind --dry_run and benchmarks/capacity.py.
 
-They were measured on 2 cores of one AMD EPYC with AVX512-BF16, by the benchmarks named beside them, or are stated to be
-assumptions. Other machines differ, by a factor of two easily.
+They were measured on 2 cores of an AMD EPYC with AVX2, by the benchmarks named beside them (benchmarks/results), or are
+stated to be assumptions. Other machines differ, by a factor of two easily.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SAMPLES_PER_CROP = 6000
 class Rates:
     """Seconds, operations and bytes; every one can be replaced by the reader's own."""
 
-    prepare_core_s: float = 3.0e-3
+    prepare_core_s: float = 6.5e-3
     """One core, one ECG of 10 s, 500 or 100 Hz, all of jobs.prepare (benchmarks.prepare)."""
     simulate_core_s: float = 0.03
     """One core, one simulated ECG of 10 s at 500 Hz (timed over 20 of them)."""
@@ -24,11 +24,11 @@ class Rates:
     """From a request of an object store to its answer. An assumption."""
     requests_per_ecg: int = 4
     """A header and a signal file, each asked for its size and then its content (tests/storage/test_weak_store.py)."""
-    descriptor_core_s: float = 1 / (3 * 3114)
-    """One core, one crop: 39 MFCC and the nearest of 100 clusters (README: jobs.label with AVX512, 3,114 ECGs of three
+    descriptor_core_s: float = 1 / (3 * 1570)
+    """One core, one crop: 39 MFCC and the nearest of 100 clusters (benchmarks.dump: jobs.label, 1,570 ECGs of three
     crops per second). The other descriptors are faster."""
-    core_flops: float = 0.13e9 * 3 * 102
-    """Operations per second of one core in a model: `tiny` at 102 ECGs of three crops per second (the same line)."""
+    core_flops: float = 0.13e9 * 3 * 66
+    """Operations per second of one core in a model: `tiny` at 66 ECGs of three crops per second (benchmarks.dump)."""
     gpu_flops: float = 0.3 * 121e12
     """Of one GPU in bfloat16: 30 % of the peak of an L4. An assumption; benchmarks.model measures it."""
     gpu_float32_flops: float = 0.3 * 30.3e12

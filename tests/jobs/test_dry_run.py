@@ -153,7 +153,7 @@ def test_figures_by_hand(place: Path) -> None:
     dumped = of("dump", place, "--crop_starts_s [0,5] --sample_fraction 0.5")
     assert dumped.rows == 300
     assert dumped.output_bytes == 300 * 2 * 93 * 39 * 4
-    assert dumped.core_s == pytest.approx(300 * 2 / (3 * 3114))
+    assert dumped.core_s == pytest.approx(300 * 2 / (3 * 1570))
     assert of("label", place).output_bytes == 1000 * 3 * 93 * 2
     # 100 steps of 10, three passes each, and three validations of 300 recordings, at 19.1 GFLOP forward.
     flops = 19.147988992e9
