@@ -66,7 +66,8 @@ TRIED = (
     *("resnet", "resnet_slow", "resnet_decay", "resnet_long"),
     *("resnet_auxiliary", "resnet_augment", "resnet_auxiliary_augment", "state_space_auxiliary_augment"),
     *("side_by_side_auxiliary_augment", "hubert_pretrained_auxiliary_augment_fast"),
-    *("hubert_voltage_auxiliary_augment", HUBERT),
+    *("hubert_voltage_auxiliary_augment", "hubert_voltage_auxiliary_augment_fast", HUBERT),
+    *("side_by_side_as_hubert_auxiliary_augment", "side_by_side_as_hubert_auxiliary_augment_fast"),
 )
 """Recipes that were compared on the fold that chooses."""
 SEEDS = ("--seeds", *"01234")
