@@ -47,7 +47,7 @@ class Ingress:
     def __init__(self, models: DeploymentHandle, settings: ServiceSettings) -> None:
         self.models, self.settings = models, settings
         self.catalogue = Catalogue(settings.checkpoints)
-        self.keys = KeyRing.of(settings.key_hashes)
+        self.keys = KeyRing(hashes=settings.key_hashes)
         self.rate = RateLimit(per_minute=settings.rate_limit_per_minute)
         self.telemetry = of_this_process()
         self.telemetry.prevalence = {name: entry.prevalence for name, entry in self.catalogue.entries.items()}
