@@ -14,6 +14,7 @@ from serve.diagnosis.shown_leads import shown_leads
 from serve.diagnosis.trouble import Trouble
 from serve.diagnosis.trouble_view import show_trouble
 from serve.report.facts import Facts
+from serve.report.text import NOT_SHOWN
 
 _TABS = ("Report and PDF", "Waves and beats", "Details")
 _SEXES: dict[Sex | None, str] = {None: "not given", "female": "female", "male": "male"}
@@ -95,7 +96,8 @@ def _numbers(facts: Facts) -> None:
     left, right = st.columns(2, gap="large") if facts.labels else (None, st.container())
     if left is not None:
         with left:
-            st.html(f'<h2 class="hx-h2">What the model says</h2>{markup.conditions_table(facts)}')
+            table = markup.conditions_table(facts) if facts.judged else f"<p>{NOT_SHOWN}</p>"
+            st.html(f'<h2 class="hx-h2">What the model says</h2>{table}')
     with right:
         table = "<p>Not measured: fewer than 50 samples per second.</p>"
         if facts.measurements is not None:

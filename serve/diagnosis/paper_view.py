@@ -14,10 +14,10 @@ from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.shown_leads import ShownLeads
 from serve.diagnosis.trouble import Trouble
 from serve.diagnosis.trouble_view import show_trouble
-from serve.diagnosis.wording import capital
 from serve.paper.figure import FIGURE_CONFIG, calliper_of, paper_figure
 from serve.paper.layout import Layout, PaperStyle, sheet_starts_s
 from serve.paper.svg import paper_svg
+from serve.report.text import capital
 from serve.schemas import ExplanationOut
 
 Value = TypeVar("Value", int, Layout)

@@ -90,7 +90,7 @@ def test_a_batch_without_a_service_says_so_once_and_still_measures() -> None:
     page = clicked(page, "process")
     assert words_of(page).count("The service cannot be reached.") == 1
     frame = page.dataframe[0].value
-    assert list(frame["Model"]) == ["no answer"] * 3
+    assert list(frame["Model"]) == ["no model has judged this ECG"] * 3
     assert frame["Heart rate (/min)"].notna().all()
     page = clicked(page, "open")
     assert "ecg.dcm" in words_of(page)
@@ -137,6 +137,15 @@ def judged() -> AppTest:
     page.run()
     page.toggle(key="writer").set_value(True).run()
     return checked(page)
+
+
+def test_a_withheld_answer_is_not_shown_beneath_the_words_that_withhold_it() -> None:
+    page = clicked(opened(), "sample-NORM")
+    page.session_state["held"].outcomes[0] = answer(abstained=True, abstain_reason="too noisy")
+    page.run()
+    assert "The model's answer is withheld: too noisy. " in unescape(words_of(checked(page)))
+    assert "Not shown, as the answer is withheld." in words_of(page)
+    assert "87%" not in words_of(page)
 
 
 def asked_to_write(model: str, *, agree: bool = True) -> AppTest:
