@@ -43,8 +43,8 @@ def report_pdf(
     Shown are 10 s from `start_s` on, at 50 mm/s on two pages. `author` says who wrote `report_text`; sentences in
     `contradictions` are marked in it. `printed_at` is now unless it is given. `attributions` as in `paper_svg`.
 
-    Raises InputError where the samples do not fit the leads, or a patient field holds characters that the font lacks;
-    in other texts those become boxes.
+    Raises InputError where the samples do not fit the leads, or a patient field holds characters that cannot be
+    printed; in other texts those become boxes.
     """
     fields = printed_fields(patient)
     pages = drawings(

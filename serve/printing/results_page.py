@@ -22,7 +22,7 @@ def add_results(
     *,
     author: str,
 ) -> None:
-    """Everything but the ECG. Characters that the font lacks are boxes here."""
+    """Everything but the ECG. Characters that cannot be printed are boxes here."""
     pdf.add_page(orientation="portrait")
     pdf.write_in(14, bold=True)
     pdf.cell(0, 8, "ECG report", new_x="LMARGIN", new_y="NEXT")

@@ -125,10 +125,11 @@ def test_a_contradiction_is_flagged_before_the_text_and_in_it(tmp_path: Path) ->
     assert "⚠ The rate is fast" not in shown
 
 
-def test_a_name_that_the_font_lacks_is_refused_and_in_a_text_it_is_a_box(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="patient, Name: wanted characters .* got 王伟"):
-        made(patient=PatientFields(name="王伟"))
-    assert "by ▯▯" in page_text(made(text="Written by 王伟."), tmp_path)
+@pytest.mark.parametrize("name", ["王伟", "דנ", "عم"], ids=["Chinese", "Hebrew", "Arabic"])
+def test_a_name_that_cannot_be_printed_is_refused_and_in_a_text_it_is_boxes(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"patient, Name: wanted characters .* got {name}"):
+        made(patient=PatientFields(name=name))
+    assert "by ▯▯." in page_text(made(text=f"Written by {name}."), tmp_path)
 
 
 def test_equal_arguments_give_equal_bytes_and_odd_texts_do_no_harm() -> None:
