@@ -140,13 +140,15 @@ def _explanation(held: Session, settings: AppSettings, number: int, label: str) 
     """What was answered before, or is asked now; None where there is no answer, which the page then says."""
     if (number, label) not in held.explanations:
         with st.spinner("Asking the model what it looked at; this takes some seconds.", show_time=True):
-            outcome = explain(settings, held.ecgs[number].recording, label, model=held.model)
-        if isinstance(outcome, Trouble):
-            if show_trouble(outcome, key=f"again-explain-{number}"):
-                st.rerun()
-            return None
-        held.explanations[number, label] = outcome
-    return held.explanations[number, label]
+            found = explain(settings, held.ecgs[number].recording, label, model=held.model)
+        held.explanations[number, label] = found
+    outcome = held.explanations[number, label]
+    if not isinstance(outcome, Trouble):
+        return outcome
+    if show_trouble(outcome, key=f"again-explain-{number}"):
+        del held.explanations[number, label]
+        st.rerun()
+    return None
 
 
 def _legend(held: Session, number: int, explanation: ExplanationOut) -> None:

@@ -96,7 +96,9 @@ def test_a_batch_without_a_service_says_so_once_and_still_measures() -> None:
     assert "ecg.dcm" in words_of(page)
     page = clicked(page, "next")
     assert "muse.xml" in words_of(page)
-    page = clicked(clicked(page, "to-batch"), "clear")
+    page = clicked(clicked(page, "to-batch"), "add")
+    assert page.button(key="back").label == "Back to the 3 ECGs"
+    page = clicked(clicked(page, "back"), "clear")
     assert "Or try a sample" in words_of(page)
     assert not page.session_state["held"].ecgs
 
@@ -146,6 +148,20 @@ def test_a_withheld_answer_is_not_shown_beneath_the_words_that_withhold_it() -> 
     assert "The model's answer is withheld: too noisy. " in unescape(words_of(checked(page)))
     assert "Not shown, as the answer is withheld." in words_of(page)
     assert "87%" not in words_of(page)
+
+
+def test_an_explanation_that_failed_is_asked_for_again_only_when_the_user_says_so() -> None:
+    page = clicked(opened(), "sample-NORM")
+    held = page.session_state["held"]
+    held.outcomes[0] = answer()
+    page.run()
+    page.selectbox(key="explain-0").set_value("AFIB").run()
+    first = held.explanations[0, "AFIB"]
+    assert first.kind == "down"
+    page.run()
+    assert held.explanations[0, "AFIB"] is first
+    clicked(page, "again-explain-0")
+    assert held.explanations[0, "AFIB"] is not first
 
 
 def asked_to_write(model: str, *, agree: bool = True) -> AppTest:
