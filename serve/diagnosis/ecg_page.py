@@ -39,11 +39,11 @@ def ecg_page(held: Session, settings: AppSettings, number: int) -> None:
     if isinstance(outcome, Answer):
         st.html(markup.answer_box(facts))
     shown = shown_leads(ecg.recording)
-    style = paper_section(held, settings, number, shown)
+    chosen = paper_section(held, settings, number, shown)
     _numbers(facts)
     report, beats, details = st.tabs(_TABS, key="tabs", on_change="rerun")
     with report:
-        report_section(held, settings, number, facts, shown, style)
+        report_section(held, settings, number, facts, shown, chosen)
     if beats.open:  # it takes a second
         with beats:
             beats_section(shown.recording, number)

@@ -42,13 +42,13 @@ class Chosen:
     """The condition that is explained."""
 
 
-def paper_section(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> PaperStyle:
-    """Draw controls and paper; returns the style, which the PDF takes over."""
+def paper_section(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> Chosen:
+    """Draw controls and paper; returns what is on it, which the PDF takes over."""
     with st.container(key="paper"):  # on a phone the paper comes first: see style.py
         return _controls_and_paper(held, settings, number, shown)
 
 
-def _controls_and_paper(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> PaperStyle:
+def _controls_and_paper(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> Chosen:
     with st.container(key="paper-controls"):
         chosen = _controls(held, number, shown)
     explanation = _explanation(held, settings, number, chosen.label) if chosen.label else None
@@ -82,7 +82,7 @@ def _controls_and_paper(held: Session, settings: AppSettings, number: int, shown
         _legend(held, number, explanation)
     if shown.left_out:
         st.caption(f"Also in the file, not drawn: {', '.join(shown.left_out)}.")
-    return chosen.style
+    return chosen
 
 
 def _controls(held: Session, number: int, shown: ShownLeads) -> Chosen:

@@ -1,11 +1,16 @@
 """The app's pages while no service answers: the ECG is shown and measured all the same, and what to do is said."""
 
+from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from serve.paper.figure import paper_png
+from serve.report.picture import only_picture
 from tests.serve.diagnosis.answers import answer
 from tests.serve.diagnosis.app import button, checked, clicked, html_of, opened, uploaded, words_of
 from tests.serve.diagnosis.ecg_files import files_of, npy, npy_shapes, samples_mv
@@ -187,6 +192,25 @@ def test_nothing_is_sent_before_the_user_agrees_to_what_is_shown(writer: OpenAIS
         assert (content if isinstance(content, str) else content[0]["text"]) in shown
     assert "No contradiction" in words_of(page)
     assert "The model sees atrial fibrillation" in words_of(page)
+
+
+def test_the_picture_that_is_sent_is_of_the_sheet_on_the_page(
+    writer: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBERT_ECG_REPORT_MODEL", "true")
+    page = judged()
+    held = page.session_state["held"]
+    ecg = held.ecgs[0].recording
+    long = np.tile(ecg.samples, 3)
+    held.ecgs[0] = replace(held.ecgs[0], recording=replace(ecg, samples=long))
+    page.run()
+    page.number_input(key="sheet").set_value(3).run()
+    next(each for each in page.checkbox if "I agree to send" in each.label).set_value(True).run()
+    clicked(page, "write")
+    [request] = writer.requests
+    address = request["body"]["messages"][1]["content"][1]["image_url"]["url"]
+    wanted = paper_png(long, ecg.sampling_rate_hz, ecg.lead_names, start_s=20.0)
+    assert b64decode(address.split(",")[1]) == only_picture(wanted)
 
 
 def test_consent_to_one_place_is_none_to_another(writer: OpenAIServer) -> None:
