@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from hubert_ecg.ecg.recording import Recording
+from hubert_ecg.errors import ConfigError
 from serve.diagnosis.service import explain, models, predict, predict_all
 from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.trouble import Trouble
@@ -89,6 +90,11 @@ def test_nobody_there() -> None:
     assert isinstance(outcome, Trouble)
     assert outcome.kind == "down"
     assert settings.service_url in outcome.detail
+
+
+def test_an_address_with_a_bad_port_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="service_url: wanted an address, got 'http://127.0.0.1:80o0'"):
+        AppSettings(service_url="http://127.0.0.1:80o0")
 
 
 def test_known_refusals_have_advice_of_their_own() -> None:
