@@ -151,8 +151,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """A file in the form of `serve deploy`, with one application. Raises ConfigError for anything else."""
     try:
         content = yaml.safe_load(path.read_text())
-        content["applications"][0]["args"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError, IndexError) as error:
+        dict(content["applications"][0]["args"])
+    except (OSError, yaml.YAMLError, TypeError, ValueError, KeyError, IndexError) as error:
         raise ConfigError(
             f"{path}: wanted a Serve configuration with an application and its args, got {type(error).__name__} "
             f"{error}; see serve/config.yaml"
@@ -170,7 +170,10 @@ def settings_of(config: Mapping[str, Any], checkpoints: Sequence[str], changes: 
         name, equals, text = change.partition("=")
         if not equals:
             raise ConfigError(f"--set: wanted name=value, got {change}")
-        values[name] = yaml.safe_load(text)
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {name}: wanted a value as in YAML, got {text}") from error
     try:
         return ServiceSettings(**values)
     except ValidationError as error:

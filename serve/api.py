@@ -1,5 +1,6 @@
 """The FastAPI application: routes, their documentation, and what every answer goes through."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ from serve.schemas import (
 from serve.settings import ServiceSettings
 from serve.telemetry import of_this_process
 
+log = logging.getLogger("ray.serve")
+
 DESCRIPTION = """Predictions of HuBERT-ECG classifiers for 12-lead ECGs. **Research software, not a medical device: no
 answer of this service is a diagnosis.** Send an ECG as JSON numbers, as a raw `.npy`, or as a file of any known
 format."""
@@ -43,6 +46,7 @@ _STATUSES = {
     415: "Unknown content type.",
     422: "Something about the request or a recording is wrong; `field` says what.",
     429: "Too many requests; see Retry-After.",
+    500: "The service failed; its log says why.",
     503: "Overloaded; see Retry-After.",
 }
 
@@ -129,7 +133,13 @@ def _endpoint(method: Method) -> Callable[..., Awaitable[Response]]:
     """A method of the ingress as an endpoint, on the one that lives in the process that answers."""
 
     async def endpoint(request: Request) -> Response:
-        return await method(serve.get_replica_context().servable_object, request)
+        try:
+            return await method(serve.get_replica_context().servable_object, request)
+        except (Refusal, HTTPException, ClientDisconnect):
+            raise
+        except Exception as error:
+            log.exception("%s failed", method.__name__)
+            raise Refusal(500, "failed", "the service failed at this request; its log says why") from error
 
     endpoint.__name__, endpoint.__doc__ = method.__name__, method.__doc__
     return endpoint
@@ -163,7 +173,7 @@ def _bodies(asked: Body) -> dict[str, Any]:
 def _query(asked: Body) -> list[dict[str, Any]]:
     """The query parameters that go with a .npy."""
     return [
-        {"name": name, "in": "query", "required": False, "schema": schema, "description": "With a .npy body."}
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": "With a .npy body only."}
         for name, schema in _inlined(FORMS[asked])["properties"].items()
     ]
 

@@ -8,6 +8,7 @@ from ray.serve import Application
 from serve.api import make_api
 from serve.catalogue import Catalogue
 from serve.ingress import Ingress
+from serve.keys import KeyRing
 from serve.model import Models
 from serve.settings import ServiceSettings
 
@@ -21,6 +22,8 @@ def build_app(settings: ServiceSettings) -> Application:
     Raises CheckpointError here, before anything starts, for a checkpoint that cannot be served.
     """
     Catalogue(settings.checkpoints)
+    # Keys of the environment are looked up here, by whoever deploys: a cluster's processes have another environment.
+    settings = settings.model_copy(update={"key_hashes": dict(KeyRing.of(settings.key_hashes).hashes)})
     models = _deployment(Models, settings).bind(
         settings.checkpoints,
         num_crops=settings.num_crops,

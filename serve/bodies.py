@@ -10,7 +10,7 @@ from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import ConfigError, HubertEcgError, RecordingError
 from hubert_ecg.formats import ReadOptions, read_recordings
 from hubert_ecg.formats.amplitude import to_mv, with_checked_amplitude
-from serve.in_memory import belongs_to_another, laid_out, without_path
+from serve.in_memory import laid_out, parts_of_records, without_path
 from serve.problems import Refusal, of_recording
 from serve.schemas import RecordingIn
 
@@ -33,7 +33,7 @@ class Limits:
     max_recordings: int
     max_duration_s: float
     max_bytes: int
-    """A file may unpack to."""
+    """A file may unpack to, and the samples of all files together may take."""
 
 
 def from_json(recordings: Sequence[RecordingIn], *, single: bool, limits: Limits) -> list[Received]:
@@ -66,11 +66,15 @@ def from_files(
         raise Refusal(422, "missing file", "files: wanted at least one file, got none", field="files")
     with laid_out(files) as paths:
         received: list[Received] = []
+        parts = parts_of_records(paths)
         for place, path in enumerate(paths):
-            if not belongs_to_another(path):
+            if path not in parts:
+                # Checked one by one: many headers may name the same signals.
                 received += _read(path, f"files.{place}", options, limits, paced=paced)
                 _check_count(len(received), "files", limits)
-        return _checked(received, limits)
+                _checked(received, limits)
+                _check_size(received, limits)
+        return received
 
 
 def options_of(sampling_rate_hz: float | None, units: str, leads: Sequence[str] | None, limits: Limits) -> ReadOptions:
@@ -140,6 +144,18 @@ def _checked(received: list[Received], limits: Limits) -> list[Received]:
                 recording=index,
             )
     return received
+
+
+def _check_size(received: list[Received], limits: Limits) -> None:
+    size = sum(each.recording.samples.nbytes for each in received)
+    if size > limits.max_bytes:
+        raise Refusal(
+            413,
+            "too large",
+            f"files: wanted at most {limits.max_bytes} bytes of samples at once, got {size} or more; "
+            "send several requests",
+            field="files",
+        )
 
 
 def _check_count(count: int, field: str, limits: Limits) -> None:

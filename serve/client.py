@@ -18,11 +18,11 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import HubertEcgError, InputError
@@ -37,6 +37,8 @@ Source = str | os.PathLike[str] | np.ndarray | Recording | Sequence[Recording]
 AGAIN = frozenset({429, 500, 502, 503, 504})
 """Statuses after which the same request may be answered."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+LONGEST_ASKED_S = 60.0
+"""The longest that the service may have a client wait."""
 TIMED_OUT, UNREACHABLE = "timed out", "unreachable"
 """Codes of errors that are not the service's own: it took too long to answer, or there is none at the address."""
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -44,8 +46,12 @@ KEY_VARIABLE = "HUBERT_ECG_API_KEY"
 """Where the command looks for the bearer key, which on a command line others could read."""
 
 
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+
 class ServiceError(HubertEcgError):
-    """The service refused a request, or could not be reached. `status` is None in the latter case."""
+    """The service refused a request, or could not be reached: nobody, or somebody else, is at its address. `status` is
+    None in the latter case."""
 
     def __init__(self, message: str, *, status: int | None = None, code: str = "", field: str | None = None) -> None:
         super().__init__(message)
@@ -103,6 +109,10 @@ class _Calls:
     """What both clients offer: each method describes a call and what becomes of its answer."""
 
     def __init__(self, base_url: str, *, key: str | None, timeout_s: float, retries: int) -> None:
+        try:
+            httpx.URL(base_url)
+        except httpx.InvalidURL as error:
+            raise ServiceError(f"{base_url}: wanted the service's address, {error}", code=UNREACHABLE) from error
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self.retries = retries
         # Never through a proxy of the environment: what is sent is about patients.
@@ -121,20 +131,20 @@ class Client(_Calls):
 
     def predict(self, source: Source, **asked: Unpack[Asked]) -> PredictResponse:
         """Probabilities of one recording or a batch. Raises ServiceError, and InputError for a missing file."""
-        return PredictResponse.model_validate_json(self._run(upload("/v1/predict", source, dict(asked))))
+        return _read(PredictResponse, self._run(upload("/v1/predict", source, dict(asked))))
 
     def embed(self, source: Source, **asked: Unpack[AskedOfFile]) -> EmbedResponse:
         """One vector per recording. Raises as `predict`."""
-        return EmbedResponse.model_validate_json(self._run(upload("/v1/embed", source, dict(asked))))
+        return _read(EmbedResponse, self._run(upload("/v1/embed", source, dict(asked))))
 
     def explain(self, source: Source, label: str, **asked: Unpack[AskedOfFile]) -> ExplainResponse:
         """Which samples of which lead speak for a label. Raises as `predict`."""
         call = upload("/v1/explain", source, {"label": label, **asked})
-        return ExplainResponse.model_validate_json(self._run(call))
+        return _read(ExplainResponse, self._run(call))
 
     def models(self) -> ModelsResponse:
         """The checkpoints of the service."""
-        return ModelsResponse.model_validate_json(self._run(Call(method="GET", path="/v1/models")))
+        return _read(ModelsResponse, self._run(Call(method="GET", path="/v1/models")))
 
     def close(self) -> None:
         self._client.close()
@@ -176,20 +186,20 @@ class AsyncClient(_Calls):
 
     async def predict(self, source: Source, **asked: Unpack[Asked]) -> PredictResponse:
         """As `Client.predict`."""
-        return PredictResponse.model_validate_json(await self._run(upload("/v1/predict", source, dict(asked))))
+        return _read(PredictResponse, await self._run(upload("/v1/predict", source, dict(asked))))
 
     async def embed(self, source: Source, **asked: Unpack[AskedOfFile]) -> EmbedResponse:
         """As `Client.embed`."""
-        return EmbedResponse.model_validate_json(await self._run(upload("/v1/embed", source, dict(asked))))
+        return _read(EmbedResponse, await self._run(upload("/v1/embed", source, dict(asked))))
 
     async def explain(self, source: Source, label: str, **asked: Unpack[AskedOfFile]) -> ExplainResponse:
         """As `Client.explain`."""
         call = upload("/v1/explain", source, {"label": label, **asked})
-        return ExplainResponse.model_validate_json(await self._run(call))
+        return _read(ExplainResponse, await self._run(call))
 
     async def models(self) -> ModelsResponse:
         """As `Client.models`."""
-        return ModelsResponse.model_validate_json(await self._run(Call(method="GET", path="/v1/models")))
+        return _read(ModelsResponse, await self._run(Call(method="GET", path="/v1/models")))
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -220,7 +230,8 @@ class AsyncClient(_Calls):
 
 
 def exchange(retries: int) -> Exchange:
-    """Send; where the answer may be another one later, wait twice as long as before, or as long as the service says."""
+    """Send; where the answer may be another one later, wait twice as long as before, or (within reason) as long as the
+    service says."""
     pause_s = FIRST_PAUSE_S
     for left in reversed(range(retries + 1)):
         outcome = yield None
@@ -278,14 +289,16 @@ def _text(value: Any) -> str:
 
 def _retry_after_s(response: httpx.Response) -> float:
     try:
-        return max(0.0, float(response.headers.get("retry-after", 0)))
+        return min(max(0.0, float(response.headers.get("retry-after", 0))), LONGEST_ASKED_S)
     except ValueError:
         return 0.0  # a date: our own pause then
 
 
 def _content(response: httpx.Response) -> bytes:
-    if response.status_code < 400:
+    if response.status_code == 200:
         return response.content
+    if response.status_code < 400:
+        raise _somebody_else(f"status {response.status_code}")
     try:
         problem = ErrorResponse.model_validate_json(response.content).error
     except ValidationError:
@@ -293,6 +306,17 @@ def _content(response: httpx.Response) -> bytes:
             f"the service answered {response.status_code}: {response.text[:200]}", status=response.status_code
         ) from None
     raise ServiceError(problem.message, status=response.status_code, code=problem.code, field=problem.field)
+
+
+def _read(kind: type[_Answer], body: bytes) -> _Answer:
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise _somebody_else(f"no {kind.__name__}") from error
+
+
+def _somebody_else(got: str) -> ServiceError:
+    return ServiceError(f"wanted an answer of the service, got {got}; check its address", code=UNREACHABLE)
 
 
 def main() -> None:

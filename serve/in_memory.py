@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hubert_ecg.errors import RecordingError
-from hubert_ecg.formats import detect_format
-from hubert_ecg.formats.detect import header_path
+from hubert_ecg.formats import referenced_files
 from serve.problems import Refusal
 
 MEMORY_FOLDER = "/dev/shm"
@@ -22,23 +21,35 @@ def memory_folder() -> str | None:
 
 @contextmanager
 def laid_out(files: Sequence[tuple[str, bytes]]) -> Iterator[list[str]]:
-    """Paths of (name, content) pairs, side by side in one folder that is gone afterwards. Raises Refusal for names."""
+    """Paths of (name, content) pairs, side by side in one folder that is gone afterwards.
+
+    Raises Refusal for names, and where there is no room.
+    """
     names = [_safe_name(name, place) for place, (name, _) in enumerate(files)]
     if len(set(names)) < len(names):
         raise Refusal(422, "duplicate file", "files: wanted files of different names, got one twice", field="files")
     with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         for name, (_, content) in zip(names, files, strict=True):
-            Path(folder, name).write_bytes(content)
+            try:
+                Path(folder, name).write_bytes(content)
+            except OSError as error:
+                raise Refusal(
+                    503, "no room", "files: no room for them just now; try again later", headers={"retry-after": "1"}
+                ) from error
         yield [os.path.join(folder, name) for name in names]
 
 
-def belongs_to_another(path: str) -> bool:
-    """Whether a file holds the signals of a WFDB record whose header lies beside it."""
-    try:
-        header = header_path(path)
-        return header != path and detect_format(path) == "wfdb" and os.path.isfile(header)
-    except RecordingError:
-        return False  # it is no known format; reading it says so
+def parts_of_records(paths: Sequence[str]) -> set[str]:
+    """The files that WFDB headers among these need: they are read with their header."""
+    parts: set[str] = set()
+    for path in paths:
+        if path.lower().endswith(".hea"):
+            try:
+                names = referenced_files(path)
+            except RecordingError:
+                continue  # reading it says so
+            parts |= {os.path.join(os.path.dirname(path), name) for name in names} - {path}
+    return parts
 
 
 def without_path(message: str, path: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -47,12 +48,12 @@ class Ingress:
     def __init__(self, models: DeploymentHandle, settings: ServiceSettings) -> None:
         self.models, self.settings = models, settings
         self.catalogue = Catalogue(settings.checkpoints)
-        self.keys = KeyRing.of(settings.key_hashes)
+        self.keys = KeyRing(hashes=settings.key_hashes)
         self.rate = RateLimit(per_minute=settings.rate_limit_per_minute)
         self.telemetry = of_this_process()
         self.telemetry.prevalence = {name: entry.prevalence for name, entry in self.catalogue.entries.items()}
         self.limits = Limits(
-            max_recordings=settings.max_recordings,
+            max_recordings=min(settings.max_recordings, settings.max_waiting),
             max_duration_s=settings.max_duration_s,
             max_bytes=4 * settings.max_body_bytes,
         )
@@ -124,7 +125,7 @@ class Ingress:
         try:
             async with asyncio.timeout(5):
                 await self._call("ping", entry)
-        except (TimeoutError, Refusal) as error:
+        except Exception as error:  # whatever it is, the model does not answer
             raise Refusal(
                 503, "not ready", "the model does not answer yet; try again", headers=self._later()
             ) from error
@@ -161,7 +162,7 @@ class Ingress:
                 429,
                 "too many requests",
                 f"wanted at most {self.settings.rate_limit_per_minute} requests per minute; wait {wait_s:.1f} s",
-                headers={"retry-after": str(max(1, round(wait_s)))},
+                headers={"retry-after": str(math.ceil(wait_s))},
             )
         self._check_room(1)
 

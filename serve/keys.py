@@ -36,8 +36,8 @@ class KeyRing:
     def of(cls, hashes: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> "KeyRing":
         """Those of the settings and of the environment. Raises ConfigError for an entry that is no `name:key`."""
         found = dict(hashes)
-        for place, entry in enumerate(filter(None, environment.get(ENVIRONMENT, "").split(","))):
-            name, colon, key = entry.partition(":")
+        for place, entry in enumerate(filter(None, environment.get(ENVIRONMENT, "").strip().split(","))):
+            name, colon, key = (part.strip() for part in entry.partition(":"))
             if not (name and colon and key):
                 # The entry itself is not shown: it may be a key.
                 raise ConfigError(f"{ENVIRONMENT}: wanted name:key,name:key, entry {place} is something else")

@@ -1,4 +1,7 @@
-"""From recordings in memory to the JSON body that asks about them: numbers, age and sex, nothing that identifies."""
+"""From recordings in memory to the JSON body that asks about them, in which nothing identifies.
+
+Sent are the samples with their rate and leads, age, sex and whether a pacemaker was active.
+"""
 
 import json
 from collections.abc import Mapping, Sequence

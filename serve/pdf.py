@@ -34,17 +34,15 @@ def report_pdf(
     style: PaperStyle = DEFAULT_STYLE,
     start_s: float = 0.0,
     author: str = "made by fixed rules from the results above",
-    attributions: np.ndarray | None = None,
-    attribution_rate_hz: float = 100.0,
     printed_at: datetime | None = None,
 ) -> bytes:
     """A PDF of samples [lead, time] in mV and what was found in them; equal arguments give equal bytes.
 
     Shown are 10 s from `start_s` on, at 50 mm/s on two pages. `author` says who wrote `report_text`; sentences in
-    `contradictions` are marked in it. `printed_at` is now unless it is given. `attributions` as in `paper_svg`.
+    `contradictions` are marked in it. `printed_at` is now unless it is given.
 
-    Raises InputError where the samples do not fit the leads, or a patient field holds characters that the font lacks;
-    in other texts those become boxes.
+    Raises InputError where the samples do not fit the leads, or a patient field holds characters that cannot be
+    printed; in other texts those become boxes.
     """
     fields = printed_fields(patient)
     pages = drawings(
@@ -53,8 +51,6 @@ def report_pdf(
         leads,
         style,
         start_s=start_s,
-        attributions=attributions,
-        attribution_rate_hz=attribution_rate_hz,
         findings=[each for each in facts.findings if each.start_s is not None],
         pages=True,
     )

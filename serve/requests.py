@@ -1,7 +1,8 @@
 """From an HTTP request to what it asks for: recordings and options, whichever of the three kinds of body it has."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,10 @@ MAX_FILES = 256
 FILES = "files"
 """The form field that holds them."""
 NPY_TYPES = ("application/octet-stream", "application/x-npy", "application/x-numpy")
+
+
+_READERS = ThreadPoolExecutor(4, thread_name_prefix="reader")
+"""So many bodies are made recordings of at once: each takes a multiple of its size meanwhile."""
 
 
 class Form(BaseModel):
@@ -76,21 +81,28 @@ class Asked:
 async def understand(request: Request, kind: Body, limits: Limits) -> Asked:
     """Read the body and make recordings of it, in a thread. Raises a Refusal that names the field."""
     media_type = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+    if media_type not in NPY_TYPES and (beside := next(iter(request.query_params), None)):
+        message = f"{beside}: wanted in the body, got a query parameter; those go with a .npy only"
+        raise Refusal(422, "invalid field", message, field=beside)
     if media_type == "multipart/form-data":
         form, files = await _form(request, FORMS[kind], limits)
-        return await asyncio.to_thread(_of_files, form, files, limits)
+        return await _in_thread(_of_files, form, files, limits)
     body = await request.body()
     if media_type in NPY_TYPES:
         form = _checked_form(FORMS[kind], dict(request.query_params))
-        return await asyncio.to_thread(_of_npy, form, body, limits)
+        return await _in_thread(_of_npy, form, body, limits)
     if media_type in ("application/json", ""):
-        return await asyncio.to_thread(_of_json, kind, body, limits)
+        return await _in_thread(_of_json, kind, body, limits)
     raise Refusal(
         415,
         "unknown content type",
         f"content-type: wanted application/json, {NPY_TYPES[0]} or multipart/form-data, got {media_type[:100]}",
         field="content-type",
     )
+
+
+async def _in_thread(make: Callable[..., Asked], *arguments: Any) -> Asked:
+    return await asyncio.get_running_loop().run_in_executor(_READERS, make, *arguments)
 
 
 def _of_json(kind: Body, body: bytes, limits: Limits) -> Asked:

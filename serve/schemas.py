@@ -42,7 +42,7 @@ class Options(Strict):
     """What an answer holds besides probabilities; all of it costs time."""
 
     model: str | None = Field(None, description="Name of the checkpoint, see GET /v1/models; the first by default.")
-    measurements: bool = Field(False, description="Heart rate, PR, QRS, QT, QTc and axis, about 35 ms each.")
+    measurements: bool = Field(False, description="Heart rate, PR, QRS, QT, QTc and axis; about 0.1 s for 10 s of ECG.")
     uncertainty: bool = Field(False, description="Spread of each probability over the crops of the recording.")
     explain: str | None = Field(None, description="A label to explain by integrated gradients over leads and time.")
 

@@ -41,9 +41,10 @@ class ServiceSettings(BaseModel):
     retry_after_s: int = Field(1, ge=1)
     """What a refused client is told to wait."""
     max_body_mib: float = Field(64.0, gt=0)
-    """Largest request body, counted while it arrives; also what a compressed upload may unpack to, times four."""
+    """Largest request body, counted while it arrives; four times that is what a file may unpack to, and
+    what the samples of all files of a request may take."""
     max_recordings: int = Field(64, ge=1)
-    """Recordings in one request."""
+    """Recordings in one request; no more than `max_waiting` in any case."""
     max_explained: int = Field(4, ge=1)
     """Recordings in one request that are to be explained: each costs about a hundred predictions."""
     max_duration_s: float = Field(3600.0, gt=0)
@@ -77,10 +78,6 @@ class ServiceSettings(BaseModel):
                 f"max_replicas: wanted at least min_replicas = {self.min_replicas}, got {self.max_replicas}"
             )
         return self
-
-    @property
-    def default_model(self) -> str:
-        return next(iter(self.checkpoints))
 
     @property
     def max_body_bytes(self) -> int:

@@ -3,6 +3,7 @@
 No metric carries anything of a recording or of its sender.
 """
 
+from collections import Counter as Counts
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -50,13 +51,19 @@ class Telemetry:
         self.prevalence: dict[str, Mapping[str, float]] = {}
         """Per checkpoint the share of its training recordings that carried each label."""
         self._recent: dict[str, deque[frozenset[str]]] = {}
+        self._counts: dict[str, Counts[str]] = {}
+        """Per checkpoint how many of those are positive for each label."""
 
     def predicted(self, model: str, labels: Sequence[str], positive: Iterable[str]) -> None:
         """Note the positives of one recording."""
         recent = self._recent.setdefault(model, deque(maxlen=RECENT))
+        counts = self._counts.setdefault(model, Counts())
+        if len(recent) == RECENT:
+            counts.subtract(recent[0])
         recent.append(frozenset(positive))
+        counts.update(recent[-1])
         for label in labels:
-            share = sum(label in found for found in recent) / len(recent)
+            share = counts[label] / len(recent)
             self.share.labels(model, label).set(share)
             if label in self.prevalence.get(model, {}):
                 self.drift.labels(model, label).set(share - self.prevalence[model][label])

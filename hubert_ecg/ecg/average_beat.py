@@ -18,6 +18,8 @@ _SAME_SHAPE = 0.8
 _PREMATURE = 0.85
 """A beat that comes after less than this part of the median RR has a P wave and a T wave of its own."""
 _FEWEST_BEATS = 3
+_BEATS_AT_ONCE = 64
+"""Beats that the first template is chosen from, and that are aligned together: each takes half a megabyte."""
 _BASELINE_SAMPLES = (55, 35)
 """Before the QRS onset is known, the baseline is taken 110-70 ms before the middle of the QRS."""
 
@@ -75,26 +77,40 @@ def _middle(members: np.ndarray) -> np.ndarray:
 
 def _aligned(samples: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(peaks [beat] moved so that the QRS complexes coincide, [beat] whether the shape is the prevailing one)."""
+    every = -(-peaks.size // _BEATS_AT_ONCE)
+    candidates = _candidates(samples, peaks[::every])
+    middle = candidates[:, _SHIFT_SAMPLES]
+    # The first template is the beat that the others resemble most, wherever they have to be moved for it.
+    likeness = np.einsum("asn,bn->abs", candidates, middle).max(axis=2)
+    template = middle[np.median(likeness, axis=0).argmax()]
+    parts = [peaks[start : start + _BEATS_AT_ONCE] for start in range(0, peaks.size, _BEATS_AT_ONCE)]
+    for _ in range(3):
+        fits = [_fitted(candidates if every == 1 else _candidates(samples, part), template) for part in parts]
+        shift, score, moved = (np.concatenate(each) for each in zip(*fits, strict=True))
+        alike = score >= _SAME_SHAPE
+        if not alike.any():
+            break
+        template = moved[alike].mean(axis=0)
+        template = template / np.linalg.norm(template)
+    return peaks + shift - _SHIFT_SAMPLES, alike
+
+
+def _candidates(samples: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """[beat, shift, lead x time] the QRS of each beat wherever it may be moved to; mean 0 and norm 1."""
     reach = _QRS_REACH_SAMPLES + _SHIFT_SAMPLES
     padded = np.pad(samples, ((0, 0), (reach, reach)), mode="edge")
     wide = np.stack([padded[:, peak : peak + 2 * reach] for peak in peaks])
     windows = np.lib.stride_tricks.sliding_window_view(wide, 2 * _QRS_REACH_SAMPLES, axis=2)
     candidates = np.moveaxis(windows, 2, 1).reshape(peaks.size, windows.shape[2], -1)
     candidates = candidates - candidates.mean(axis=2, keepdims=True)
-    candidates = candidates / np.maximum(np.linalg.norm(candidates, axis=2, keepdims=True), 1e-12)
-    middle = candidates[:, _SHIFT_SAMPLES]
-    # The first template is the beat that the others resemble most, wherever they have to be moved for it.
-    likeness = np.einsum("asn,bn->abs", candidates, middle).max(axis=2)
-    template = middle[np.median(likeness, axis=0).argmax()]
-    for _ in range(3):
-        scores = candidates @ template
-        shift, score = scores.argmax(axis=1), scores.max(axis=1)
-        alike = score >= _SAME_SHAPE
-        if not alike.any():
-            break
-        template = candidates[np.arange(peaks.size), shift][alike].mean(axis=0)
-        template = template / np.linalg.norm(template)
-    return peaks + shift - _SHIFT_SAMPLES, alike
+    return np.asarray(candidates / np.maximum(np.linalg.norm(candidates, axis=2, keepdims=True), 1e-12))
+
+
+def _fitted(candidates: np.ndarray, template: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each beat the shift that fits best, its correlation with the template, and the beat moved by it."""
+    scores = candidates @ template
+    shift = scores.argmax(axis=1)
+    return shift, scores.max(axis=1), candidates[np.arange(len(candidates)), shift]
 
 
 def _level(samples: np.ndarray, peaks: np.ndarray, before: tuple[int, int]) -> np.ndarray:

@@ -14,8 +14,8 @@ __all__ = ["STANDARD_LEADS", "MissingLeads", "Recording", "canonical_lead", "sig
 MissingLeads = Literal["refuse", "zero"]
 """What becomes of a recording that lacks a lead: refused, or kept with that lead zero-filled and masked."""
 
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1e-3, 1e6
-"""What lies beyond is a damaged header; filters made for it would take all memory."""
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1.0, 1e6
+"""What lies below is a trend of measurements, no ECG; beyond, a damaged header, for which filters take all memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

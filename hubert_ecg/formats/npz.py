@@ -35,7 +35,7 @@ def open_npz(path: str, options: ReadOptions) -> ArrayFile:
     """The samples of an archive, unpacked to no more than a small multiple of its size; nothing is unpickled.
 
     Raises RecordingError: `missing file`, `unreadable`, `too large` (it unpacks to far more than it is), `wrong shape`,
-    `missing leads`, `bad sampling rate`.
+    `missing leads`, `bad sampling rate`, `unknown unit`.
     """
     if not os.path.isfile(path):
         raise RecordingError("missing file", f"{path}: no such file; check the data set's folder")
@@ -116,8 +116,8 @@ def _noted_options(
     rate, leads, unit = note(_RATE_NAMES), note(_LEAD_NAMES), note(_UNIT_NAMES)
     if rate is not None:
         told["sampling_rate_hz"] = _noted_rate(rate, path)
-    if leads is not None and leads.dtype.kind == "U":
-        told["lead_names"] = tuple(clipped(name) for name in leads.ravel())
+    if leads is not None:
+        told["lead_names"] = _noted_leads(leads, path)
     if unit is not None:
         told["units"] = _noted_unit(unit, path)
     return replace(options, **told)
@@ -129,8 +129,21 @@ def _noted_rate(rate: np.ndarray, path: str) -> float:
     raise RecordingError("bad sampling rate", f"{path}: wanted a sampling rate above 0 Hz in it, got {clipped(rate)}")
 
 
+def _noted_leads(leads: np.ndarray, path: str) -> tuple[str, ...]:
+    if names := _texts(leads):
+        return tuple(clipped(name) for name in names)
+    raise RecordingError("missing leads", f"{path}: wanted names of leads as text in it, got {clipped(leads)}")
+
+
 def _noted_unit(unit: np.ndarray, path: str) -> Units:
-    names = {str(name).strip().lower() for name in unit.ravel()}
-    if unit.dtype.kind == "U" and len(names) == 1 and (known := _UNITS.get(names.pop())):
+    names = {name.strip().lower() for name in _texts(unit)}
+    if len(names) == 1 and (known := _UNITS.get(names.pop())):
         return known
     raise RecordingError("unknown unit", f"{path}: wanted one unit of mV, uV or V in it, got {clipped(unit)}")
+
+
+def _texts(array: np.ndarray) -> list[str]:
+    """The elements of an array of strings, or of byte strings, which HDF5 and Matlab exports hold; empty for others."""
+    if array.dtype.kind == "S":
+        return [content.decode("utf-8", errors="replace") for content in array.ravel().tolist()]
+    return [str(text) for text in array.ravel()] if array.dtype.kind == "U" else []

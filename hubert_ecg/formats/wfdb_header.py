@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from hubert_ecg.ecg.recording import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from hubert_ecg.ecg.recording import HIGHEST_RATE_HZ
 from hubert_ecg.errors import RecordingError
 from hubert_ecg.formats.bounded import clipped
 
@@ -18,6 +18,7 @@ _DEFAULT_GAIN = 200.0
 _DEFAULT_SAMPLING_RATE_HZ = 250.0
 _MAX_HEADER_BYTES = 4 << 20
 _MAX_INTEGER = 1 << 40
+_LOWEST_FRAME_RATE_HZ = 1e-3
 
 NO_FILE = "~"
 """Stands for a signal of a layout, which has no samples, and for a segment in which nothing was recorded."""
@@ -140,8 +141,10 @@ def _decode(content: bytes) -> str:
 
 def _frame_rate_hz(field: str) -> float:
     rate = float(re.split(r"[/(]", field)[0])
-    if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
-        raise ValueError(f"wanted a sampling rate of {LOWEST_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz, got {field[:40]}")
+    if not _LOWEST_FRAME_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+        raise ValueError(
+            f"wanted a frame rate of {_LOWEST_FRAME_RATE_HZ:g} to {HIGHEST_RATE_HZ:g} Hz, got {field[:40]}"
+        )
     return rate
 
 

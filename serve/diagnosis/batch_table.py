@@ -8,10 +8,9 @@ from serve.diagnosis.service import Answer
 from serve.diagnosis.session import Session
 from serve.diagnosis.shown_leads import shown_leads
 from serve.diagnosis.trouble import Trouble
-from serve.diagnosis.wording import capital
 from serve.printing.batch import BatchItem, pdf_names, summary_csv
 from serve.report.facts import Facts
-from serve.report.text import plain_report
+from serve.report.text import capital, plain_report, seen
 
 OPEN, NAME, RESULT, QUALITY, NOTE = "Open", "ECG", "Model", "Quality", "Note"
 _MEASURED = ("heart_rate", "pr", "qrs", "qtc_bazett", "axis")
@@ -55,9 +54,9 @@ def label_columns(held: Session) -> dict[str, str]:
 
 def _row(held: Session, number: int) -> dict[str, object]:
     outcome, facts = held.outcomes.get(number), held.facts(number)
-    row: dict[str, object] = {OPEN: "Open", NAME: held.ecgs[number].name, RESULT: _result(facts)}
+    row: dict[str, object] = {OPEN: "Open", NAME: held.ecgs[number].name, RESULT: "; ".join(seen(facts))}
     row[QUALITY] = "unusable" if facts.unusable else _quality(facts)
-    probabilities = {label.name: label.probability for label in facts.labels}
+    probabilities = {label.name: label.probability for label in facts.labels if facts.judged}
     row |= {name: probabilities.get(name) for name in label_columns(held)}
     for name in _MEASURED:
         found = facts.measurement(name)
@@ -65,16 +64,6 @@ def _row(held: Session, number: int) -> dict[str, object]:
         row[title] = None if found is None or found.value is None else found.rounded
     row[NOTE] = outcome.title if isinstance(outcome, Trouble) else ", ".join(facts.out_of_scope)
     return row
-
-
-def _result(facts: Facts) -> str:
-    if not facts.labels:
-        return "no answer"
-    if facts.abstained:
-        return "withheld"
-    if facts.task == "regression":
-        return ", ".join(f"{label.title} {label.probability:.4g}" for label in facts.labels)
-    return ", ".join(label.title for label in facts.positive) or "nothing above threshold"
 
 
 def _quality(facts: Facts) -> str:

@@ -14,6 +14,7 @@ from serve.diagnosis.shown_leads import shown_leads
 from serve.diagnosis.trouble import Trouble
 from serve.diagnosis.trouble_view import show_trouble
 from serve.report.facts import Facts
+from serve.report.text import NOT_SHOWN
 
 _TABS = ("Report and PDF", "Waves and beats", "Details")
 _SEXES: dict[Sex | None, str] = {None: "not given", "female": "female", "male": "male"}
@@ -38,11 +39,11 @@ def ecg_page(held: Session, settings: AppSettings, number: int) -> None:
     if isinstance(outcome, Answer):
         st.html(markup.answer_box(facts))
     shown = shown_leads(ecg.recording)
-    style = paper_section(held, settings, number, shown)
+    chosen = paper_section(held, settings, number, shown)
     _numbers(facts)
     report, beats, details = st.tabs(_TABS, key="tabs", on_change="rerun")
     with report:
-        report_section(held, settings, number, facts, shown, style)
+        report_section(held, settings, number, facts, shown, chosen)
     if beats.open:  # it takes a second
         with beats:
             beats_section(shown.recording, number)
@@ -95,7 +96,8 @@ def _numbers(facts: Facts) -> None:
     left, right = st.columns(2, gap="large") if facts.labels else (None, st.container())
     if left is not None:
         with left:
-            st.html(f'<h2 class="hx-h2">What the model says</h2>{markup.conditions_table(facts)}')
+            table = markup.conditions_table(facts) if facts.judged else f"<p>{NOT_SHOWN}</p>"
+            st.html(f'<h2 class="hx-h2">What the model says</h2>{table}')
     with right:
         table = "<p>Not measured: fewer than 50 samples per second.</p>"
         if facts.measurements is not None:

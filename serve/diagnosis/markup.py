@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from html import escape
 
 from hubert_ecg.ecg.finding import Finding
-from serve.diagnosis.wording import capital, headline, is_normal, meaning, shown_value, verdict
+from serve.diagnosis.wording import headline, is_normal, meaning, shown_value, verdict
 from serve.report.contradiction import Contradiction
 from serve.report.facts import Facts, LabelFact, MeasurementFact
-from serve.report.text import SCOPE, percent
+from serve.report.text import SCOPE, capital, percent
 
 _MOST_FINDINGS = 5
 _SEVERITY_WORDS = {"severe": "Severe", "warning": "Look at it", "info": "Note"}

@@ -14,10 +14,10 @@ from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.shown_leads import ShownLeads
 from serve.diagnosis.trouble import Trouble
 from serve.diagnosis.trouble_view import show_trouble
-from serve.diagnosis.wording import capital
 from serve.paper.figure import FIGURE_CONFIG, calliper_of, paper_figure
 from serve.paper.layout import Layout, PaperStyle, sheet_starts_s
 from serve.paper.svg import paper_svg
+from serve.report.text import capital
 from serve.schemas import ExplanationOut
 
 Value = TypeVar("Value", int, Layout)
@@ -42,13 +42,13 @@ class Chosen:
     """The condition that is explained."""
 
 
-def paper_section(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> PaperStyle:
-    """Draw controls and paper; returns the style, which the PDF takes over."""
+def paper_section(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> Chosen:
+    """Draw controls and paper; returns what is on it, which the PDF takes over."""
     with st.container(key="paper"):  # on a phone the paper comes first: see style.py
         return _controls_and_paper(held, settings, number, shown)
 
 
-def _controls_and_paper(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> PaperStyle:
+def _controls_and_paper(held: Session, settings: AppSettings, number: int, shown: ShownLeads) -> Chosen:
     with st.container(key="paper-controls"):
         chosen = _controls(held, number, shown)
     explanation = _explanation(held, settings, number, chosen.label) if chosen.label else None
@@ -82,7 +82,7 @@ def _controls_and_paper(held: Session, settings: AppSettings, number: int, shown
         _legend(held, number, explanation)
     if shown.left_out:
         st.caption(f"Also in the file, not drawn: {', '.join(shown.left_out)}.")
-    return chosen.style
+    return chosen
 
 
 def _controls(held: Session, number: int, shown: ShownLeads) -> Chosen:
@@ -140,13 +140,15 @@ def _explanation(held: Session, settings: AppSettings, number: int, label: str) 
     """What was answered before, or is asked now; None where there is no answer, which the page then says."""
     if (number, label) not in held.explanations:
         with st.spinner("Asking the model what it looked at; this takes some seconds.", show_time=True):
-            outcome = explain(settings, held.ecgs[number].recording, label, model=held.model)
-        if isinstance(outcome, Trouble):
-            if show_trouble(outcome, key=f"again-explain-{number}"):
-                st.rerun()
-            return None
-        held.explanations[number, label] = outcome
-    return held.explanations[number, label]
+            found = explain(settings, held.ecgs[number].recording, label, model=held.model)
+        held.explanations[number, label] = found
+    outcome = held.explanations[number, label]
+    if not isinstance(outcome, Trouble):
+        return outcome
+    if show_trouble(outcome, key=f"again-explain-{number}"):
+        del held.explanations[number, label]
+        st.rerun()
+    return None
 
 
 def _legend(held: Session, number: int, explanation: ExplanationOut) -> None:

@@ -10,13 +10,13 @@ from streamlit.delta_generator import DeltaGenerator
 
 from hubert_ecg.errors import InputError
 from serve.diagnosis import markup
+from serve.diagnosis.paper_view import Chosen
 from serve.diagnosis.session import Session, Written
 from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.shown_leads import ShownLeads
 from serve.diagnosis.sidebar import writer_choice
 from serve.diagnosis.trouble_view import plain
 from serve.paper.figure import paper_png
-from serve.paper.layout import PaperStyle
 from serve.pdf import PatientFields, report_pdf
 from serve.printing.patient import printed_fields
 from serve.report.check import contradictions
@@ -28,18 +28,18 @@ from serve.report.writer import ReportError, WriterSettings, write_report
 
 
 def report_section(
-    held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, style: PaperStyle
+    held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, paper: Chosen
 ) -> None:
     """Draw report and PDF, side by side where there is room."""
     left, right = st.columns([3, 2], gap="large")
     with left:
-        text, written = _report(held, settings, number, facts, shown, style)
+        text, written = _report(held, settings, number, facts, shown, paper)
     with right:
-        _pdf(number, facts, shown, style, text, written)
+        _pdf(number, facts, shown, paper, text, written)
 
 
 def _report(
-    held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, style: PaperStyle
+    held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, paper: Chosen
 ) -> tuple[str, Written | None]:
     st.html('<h2 class="hx-h2">Report in plain language</h2>')
     written = held.written.get(number)
@@ -47,7 +47,7 @@ def _report(
         text = plain_report(facts)
         st.html(markup.report_html(text))
         if st.toggle("Let a language model write it", key="writer"):
-            _write(held, settings, number, facts, shown, style)
+            _write(held, settings, number, facts, shown, paper)
         return text, None
     _flag(written)
     st.html(markup.report_html(written.text))
@@ -70,9 +70,7 @@ def _flag(written: Written) -> None:
     st.html(markup.contradictions_list(written.contradictions))
 
 
-def _write(
-    held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, style: PaperStyle
-) -> None:
+def _write(held: Session, settings: AppSettings, number: int, facts: Facts, shown: ShownLeads, paper: Chosen) -> None:
     """Settings of the writer, exactly what would be sent and whereto, consent, and the text as it arrives."""
     if facts.unanswered:
         st.info("No model has judged this ECG, so there is nothing to write about.")
@@ -85,7 +83,7 @@ def _write(
     if not key and writer.base_url == WriterSettings().base_url:
         st.info("Type a key above; without one the report of this page stays as it is, and nothing is sent.")
         return
-    png = paper_png(shown.samples_mv, shown.sampling_rate_hz, shown.names, style)
+    png = paper_png(shown.samples_mv, shown.sampling_rate_hz, shown.names, paper.style, start_s=paper.start_s)
     host = plain(_host(writer))
     sent = message(facts, png)
     st.markdown(f"This, and nothing else, would be sent to **{host}**, model **{plain(writer.model)}**:")
@@ -124,7 +122,7 @@ def _host(writer: WriterSettings) -> str:
     return writer.base_url.split("://", 1)[-1].split("/", 1)[0]
 
 
-def _pdf(number: int, facts: Facts, shown: ShownLeads, style: PaperStyle, text: str, written: Written | None) -> None:
+def _pdf(number: int, facts: Facts, shown: ShownLeads, paper: Chosen, text: str, written: Written | None) -> None:
     st.html('<h2 class="hx-h2">PDF</h2>')
     st.caption("What you type here goes into the PDF, and nowhere else.")
     patient = patient_fields(number, facts)
@@ -143,7 +141,8 @@ def _pdf(number: int, facts: Facts, shown: ShownLeads, style: PaperStyle, text: 
             facts,
             text,
             contradictions=written.contradictions if written else (),
-            style=style,
+            style=paper.style,
+            start_s=paper.start_s,
             author=author_of(written),
         )
 

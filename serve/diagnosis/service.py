@@ -1,6 +1,6 @@
 """What the app asks of the service, with every failure turned into a Trouble that can be shown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Literal
@@ -53,7 +53,7 @@ def predict_all(
     *,
     model: str | None,
     paced: frozenset[int] = frozenset(),
-) -> Iterator[tuple[int, Answer | Trouble]]:
+) -> Generator[tuple[int, Answer | Trouble]]:
     """(number, outcome) of many recordings, as they come; what befalls the service itself ends the rest at once."""
     fatal: list[Trouble] = []
 
@@ -65,10 +65,14 @@ def predict_all(
             fatal.append(outcome)
         return outcome
 
-    with _client(settings) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting = {pool.submit(one, number): number for number in recordings}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
+    with _client(settings) as client:
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            waiting = {pool.submit(one, number): number for number in recordings}
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:  # whoever starts over waits for none of them
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _predict(

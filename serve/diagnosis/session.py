@@ -48,7 +48,7 @@ class Session:
     outcomes: dict[int, Answer | Trouble] = field(default_factory=dict)
     alone: dict[int, PredictionOut] = field(default_factory=dict)
     """What was found without the service, for those ECGs that it gave no answer about."""
-    explanations: dict[tuple[int, str], ExplanationOut] = field(default_factory=dict)
+    explanations: dict[tuple[int, str], ExplanationOut | Trouble] = field(default_factory=dict)
     written: dict[int, Written] = field(default_factory=dict)
     shown: int | None = None
     """The ECG on the page; None for the start page or the batch."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+import httpx
+
 from hubert_ecg.errors import ConfigError
 from serve.client import DEFAULT_URL, KEY_VARIABLE
 
@@ -39,6 +41,10 @@ class AppSettings:
         for name in ("service_url", "openai_url"):
             if not getattr(self, name).startswith(("http://", "https://")):
                 raise ConfigError(f"{name}: wanted an address with http:// or https://, got {getattr(self, name)!r}")
+            try:
+                httpx.URL(getattr(self, name))
+            except httpx.InvalidURL as error:
+                raise ConfigError(f"{name}: wanted an address, got {getattr(self, name)!r} ({error})") from None
         for name in ("timeout_s", "openai_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: wanted seconds above 0, got {getattr(self, name)}")

@@ -27,8 +27,9 @@ def sidebar(held: Session, settings: AppSettings) -> None:
             _choice(held, held.models, settings)
         st.html('<h2 class="hx-h2">Your data</h2>')
         st.caption(
-            "Recordings stay in the app's memory while the page is open. The service gets the numbers of the ECG, age "
-            "and sex; never a name, a date or a file. A language model gets something only if you agree to it."
+            "Recordings stay in the app's memory while the page is open. The service gets the numbers of the ECG, "
+            "the names of its leads, age, sex and whether a pacemaker was active; never a name, a date or a file. A "
+            "language model gets something only if you agree to it."
         )
         if held.ecgs and st.button("Remove everything now", key="remove", icon=":material/delete:"):
             held.clear()

@@ -19,6 +19,8 @@ _HIGHEST_RATE_HZ = 100_000.0
 
 def start_page(held: Session) -> None:
     """Draw it; what is taken in ends on the page of the ECG, or of the batch."""
+    if held.adding and st.button(f"Back to the {len(held.ecgs)} ECGs", icon=":material/arrow_back:", key="back"):
+        _leave(held, list(held.ecgs))
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.html('<h2 class="hx-h2">Upload ECGs</h2>')

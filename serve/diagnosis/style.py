@@ -58,7 +58,6 @@ CSS = f"""<style>
 .hx-paper.fit img {{ width: 100%; height: auto; min-width: 780px; }}
 .hx-sideways {{ display: none; }}
 .hx-report p {{ margin: 0 0 .7rem; max-width: 75ch; line-height: 1.5; color: {INK}; }}
-.hx-foot {{ color: {QUIET}; font-size: .85rem; border-top: 1px solid {LINE}; padding-top: .6rem; margin-top: 1rem; }}
 .hx-key {{ color: {QUIET}; font-size: .88rem; margin: .15rem 0 0; }}
 .hx-key b {{ display: inline-block; width: .8rem; height: .8rem; vertical-align: -1px; margin-right: .3rem; }}
 .hx-sent {{ white-space: pre-wrap; border: 1px solid {LINE}; background: {PALE}; padding: .7rem; font-size: .85rem;

@@ -10,14 +10,12 @@ from starlette.formparsers import MultiPartParser
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import HubertEcgError, RecordingError
 from hubert_ecg.formats import ReadOptions, read_recordings
-from serve.in_memory import belongs_to_another, laid_out, without_path
+from serve.in_memory import laid_out, parts_of_records, without_path
 from serve.problems import Refusal
 
 MIB = 1 << 20
 DEFAULT_MAX_MIB = 64
 """Of one file, as the service's own limit of a request."""
-SUFFIXES = ("npy", "npz", "hea", "dat", "mat", "flac", "edf", "bdf", "rec", "dcm", "dicom", "xml", "csv", "tsv")
-COMMON_RATES_HZ = (500, 1000, 250, 400, 360, 300, 257, 240, 200, 128, 100)
 _UNPACKED = 4
 """A compressed file may unpack to this many times the largest upload; so in the service."""
 
@@ -44,9 +42,8 @@ def read_uploads(
     try:
         with laid_out(list(single.items())) as paths:
             named = sorted(zip(single, paths, strict=True), key=lambda pair: [name for name, _ in files].index(pair[0]))
-            read = [
-                _read(path, name, rates_hz.get(name), max_mib) for name, path in named if not belongs_to_another(path)
-            ]
+            parts = parts_of_records(paths)
+            read = [_read(path, name, rates_hz.get(name), max_mib) for name, path in named if path not in parts]
     except Refusal as refusal:
         read = [FileRead(name="upload", problem=refusal.problem.message)]
     return read + refused

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from serve.report.facts import Facts, LabelFact
-from serve.report.text import EXPLAINED, percent
+from serve.report.text import EXPLAINED, capital, percent
 from serve.report.vocabulary import concept_of
 
 NOTICE = (
@@ -58,8 +58,3 @@ def headline(facts: Facts) -> tuple[str, Tone]:
 def _measured(label: LabelFact) -> str:
     limit = "" if label.threshold is None else f", threshold {percent(label.threshold)}"
     return f"probability {shown_value(label)}{limit}"
-
-
-def capital(text: str) -> str:
-    """With a capital first letter, the rest as it is."""
-    return text[:1].upper() + text[1:]

@@ -9,7 +9,7 @@ import numpy as np
 from serve.paper import drawing as d
 from serve.paper.layout import DEFAULT_STYLE, LARGE_MM, SMALL_MM, TICK_MM, PaperStyle
 
-_MM_PER_INCH = 25.4
+_MM_PER_INCH, _DOTS_PER_INCH = 25.4, 150.0
 _POINTS_PER_MM = 72 / _MM_PER_INCH
 _MARGIN_MM, _FOOT_ROOM_MM = 1.0, 6.0
 
@@ -21,7 +21,6 @@ def paper_png(
     style: PaperStyle = DEFAULT_STYLE,
     *,
     start_s: float = 0.0,
-    dots_per_inch: float = 150.0,
 ) -> bytes:
     """The sheet that `paper_svg` draws as a PNG file, 1600 pixels wide at 25 mm/s; it holds nothing but the ECG.
 
@@ -34,7 +33,7 @@ def paper_png(
     sheet = drawn.sheet
     width, height = sheet.width_mm + 2 * _MARGIN_MM, sheet.height_mm + _MARGIN_MM + _FOOT_ROOM_MM
     # No pyplot: its list of open figures is shared by all sessions of a server.
-    figure = Figure(figsize=(width / _MM_PER_INCH, height / _MM_PER_INCH), dpi=dots_per_inch, facecolor="white")
+    figure = Figure(figsize=(width / _MM_PER_INCH, height / _MM_PER_INCH), dpi=_DOTS_PER_INCH, facecolor="white")
     axes = figure.add_axes(
         (
             _MARGIN_MM / width,

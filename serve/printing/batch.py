@@ -16,7 +16,7 @@ from serve.printing.fonts import lenient
 from serve.printing.patient import PatientFields
 from serve.report.contradiction import Contradiction
 from serve.report.facts import Facts
-from serve.report.text import percent
+from serve.report.text import seen
 
 _LONGEST_NAME = 60
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -114,20 +114,11 @@ def _row(item: BatchItem, file: str) -> list[str]:
     facts = item.facts
     values = [facts.measurement(name) for name in ("heart_rate", "pr", "qrs", "qtc_fridericia")]
     shown = ["-" if each is None or each.rounded is None else str(each.rounded) for each in values]
-    return [file, lenient(item.name), _seen(facts), *shown, _beware(facts)]
-
-
-def _seen(facts: Facts) -> str:
-    if facts.abstained:
-        return "withheld"
-    if facts.task == "regression":
-        return "; ".join(lenient(f"{label.title} {label.probability:.4g}") for label in facts.labels)
-    found = [lenient(f"{label.title} ({percent(label.probability)})") for label in facts.positive]
-    return "; ".join(found) or "nothing above its threshold"
+    return [file, lenient(item.name), lenient("; ".join(seen(facts))), *shown, _beware(facts)]
 
 
 def _beware(facts: Facts) -> str:
-    reasons = ["answer withheld"] if facts.abstained else []
+    reasons = [] if facts.judged else seen(facts)
     reasons += [f"out of scope: {', '.join(facts.out_of_scope)}"] if facts.out_of_scope else []
     quality = _quality(facts)
     return "; ".join(reasons + ([f"signal: {quality}"] if quality else []))

@@ -10,6 +10,7 @@ from serve.paper.layout import LARGE_MM, SMALL_MM, TICK_MM
 from serve.printing.document import ALARM, INK, QUIET, Document
 from serve.printing.fonts import lenient
 from serve.report.facts import Facts
+from serve.report.text import capital, seen
 
 SHEET_TOP_MM = 29.0
 _HEAD_TOP_MM, _LINE_MM = 7.0, 4.6
@@ -98,15 +99,13 @@ def _judged(facts: Facts, part: str) -> list[tuple[str, tuple[int, int, int]]]:
         lines.append(("⚠ Signal quality: see the report", ALARM))
     if facts.out_of_scope:
         lines.append((f"⚠ Out of scope: {', '.join(facts.out_of_scope)}", ALARM))
-    if facts.abstained:
-        lines.append(("⚠ Model's answer withheld", ALARM))
-    elif facts.task != "regression":
-        room = _MOST_LINES - len(lines)
-        found = [lenient(label.title) for label in facts.positive] or ["no condition above its threshold"]
-        if len(found) > room:
-            found = [*found[: room - 1], f"and {len(found) - room + 1} more, see the report"]
-        lines += [(f"Model: {found[0]}", INK), *[(title, INK) for title in found[1:]]]
-    return lines
+    found = [lenient(each) for each in seen(facts)]
+    if not facts.judged:
+        return [*lines, (f"⚠ {capital(found[0])}", ALARM)]
+    room = _MOST_LINES - len(lines)
+    if len(found) > room:
+        found = [*found[: room - 1], f"and {len(found) - room + 1} more, see the report"]
+    return [*lines, (f"Model: {found[0]}", INK), *[(each, INK) for each in found[1:]]]
 
 
 def _sheet(pdf: Document, drawn: d.Drawing, left: float, top: float) -> None:

@@ -1,7 +1,7 @@
 """The font of the PDFs: DejaVu Sans as matplotlib ships it, so that no font has to be on the machine or be downloaded.
 
-It has Latin with every accent, Greek, Cyrillic, Hebrew and Arabic, and signs such as ± ° µ Δ; it has no Chinese,
-Japanese or Korean.
+It has Latin with every accent, Greek, Cyrillic, and signs such as ± ° µ Δ; it has no Chinese, Japanese or Korean. Its
+Hebrew and Arabic are not used: letters are set from left to right as they come, which would print them backwards.
 """
 
 import unicodedata
@@ -25,8 +25,8 @@ def add_fonts(pdf: FPDF) -> None:
 
 
 def unprintable(text: str) -> str:
-    """The characters of a text, each once, that the font lacks."""
-    return "".join(dict.fromkeys(each for each in printable_form(text) if each != "\n" and ord(each) not in _known()))
+    """The characters of a text, each once, that cannot be printed."""
+    return "".join(dict.fromkeys(each for each in printable_form(text) if each != "\n" and each not in _known()))
 
 
 def printable_form(text: str) -> str:
@@ -36,19 +36,19 @@ def printable_form(text: str) -> str:
 
 
 def required(text: str, what: str) -> str:
-    """The printable form of what must not be printed wrongly, a name say. Raises InputError where the font lacks a
-    character of it."""
+    """The printable form of what must not be printed wrongly, a name say. Raises InputError for a character of it that
+    cannot be printed."""
     if missing := unprintable(text):
         shown = f"{missing[:_MOST_SHOWN]} …" if len(missing) > _MOST_SHOWN else missing
         raise InputError(
-            f"{what}: wanted characters that the PDF's font has (Latin, Greek, Cyrillic, Hebrew, Arabic), got {shown}; "
-            "write it in one of these, or leave it empty and write it on the print"
+            f"{what}: wanted characters that the PDF can hold (Latin, Greek, Cyrillic), got {shown}; write it in one "
+            "of these, or leave it empty and write it on the print"
         )
     return printable_form(text)
 
 
 def lenient(text: str) -> str:
-    """The printable form with an empty box for each character that the font lacks."""
+    """The printable form with an empty box for each character that cannot be printed."""
     missing = set(unprintable(text))
     return "".join(_REPLACEMENT if each in missing else each for each in printable_form(text))
 
@@ -60,9 +60,10 @@ def _folder() -> Path:
 
 
 @lru_cache(maxsize=1)
-def _known() -> frozenset[int]:
-    """Code points that both weights have."""
+def _known() -> frozenset[str]:
+    """Characters that both weights have, but for letters that are written from right to left."""
     from fontTools.ttLib import TTFont
 
     tables = [TTFont(_folder() / name, lazy=True).getBestCmap() for name in _FILES.values()]
-    return frozenset(set(tables[0]).intersection(*tables[1:]))
+    both = map(chr, set(tables[0]).intersection(*tables[1:]))
+    return frozenset(each for each in both if unicodedata.bidirectional(each) not in ("R", "AL"))

@@ -31,7 +31,7 @@ TITLES = {
 
 
 def printed_fields(patient: PatientFields) -> dict[str, str]:
-    """Title -> text of each field on one line. Raises InputError for a character that the PDF's font lacks."""
+    """Title -> text of each field on one line. Raises InputError for a character that cannot be printed."""
     return {
         TITLES[each.name]: " ".join(required(getattr(patient, each.name), f"patient, {TITLES[each.name]}").split())
         for each in fields(patient)

@@ -7,7 +7,7 @@ from serve.printing.document import ALARM, QUIET, Document
 from serve.printing.fonts import lenient
 from serve.report.contradiction import Contradiction
 from serve.report.facts import Facts, LabelFact, MeasurementFact
-from serve.report.text import EXPLAINED, SCOPE, percent
+from serve.report.text import EXPLAINED, NOT_SHOWN, SCOPE, percent
 from serve.report.vocabulary import concept_of
 
 _VERDICTS = {"low": "↓ low", "high": "↑ high", "normal": "normal", None: ""}
@@ -22,7 +22,7 @@ def add_results(
     *,
     author: str,
 ) -> None:
-    """Everything but the ECG. Characters that the font lacks are boxes here."""
+    """Everything but the ECG. Characters that cannot be printed are boxes here."""
     pdf.add_page(orientation="portrait")
     pdf.write_in(14, bold=True)
     pdf.cell(0, 8, "ECG report", new_x="LMARGIN", new_y="NEXT")
@@ -58,13 +58,15 @@ def _told(findings: Sequence[Finding]) -> list[str]:
 
 
 def _conditions(pdf: Document, facts: Facts) -> None:
-    if facts.task == "regression":
-        pdf.heading("Predicted values")
-        pdf.grid(["Value", "Predicted"], [[_named(each), f"{each.probability:.4g}"] for each in facts.labels], [3, 1])
+    if not facts.labels:
         return
-    pdf.heading("Conditions")
+    regression = facts.task == "regression"
+    pdf.heading("Predicted values" if regression else "Conditions")
     if facts.abstained:
-        pdf.paragraph("Not shown, as the answer is withheld.")
+        pdf.paragraph(NOT_SHOWN)
+        return
+    if regression:
+        pdf.grid(["Value", "Predicted"], [[_named(each), f"{each.probability:.4g}"] for each in facts.labels], [3, 1])
         return
     pdf.grid(
         ["Condition", "Probability", "Threshold", "Result", "In plain words"],

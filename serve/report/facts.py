@@ -121,6 +121,11 @@ class Facts:
         return tuple(label for label in self.labels if label.positive)
 
     @property
+    def judged(self) -> bool:
+        """Whether there is an answer to show: a model gave one, and it is not withheld."""
+        return self.unanswered is None and not self.abstained
+
+    @property
     def unusable(self) -> bool:
         """Whether the diagnosis must not be relied on: the answer is withheld, or the whole recording is bad."""
         return self.abstained or any(each.severity == "severe" and each.lead is None for each in self.findings)

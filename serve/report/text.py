@@ -27,6 +27,7 @@ CLOSING = (
     "This text was made by research software. It is not a diagnosis: only a clinician who knows the patient and looks "
     "at the ECG itself can make one."
 )
+NOT_SHOWN = "Not shown, as the answer is withheld."
 _UNITS = {"bpm": "beats per minute", "deg": "°"}
 _MOST_FINDINGS = 6
 
@@ -37,6 +38,18 @@ def plain_report(facts: Facts) -> str:
     parts = [_withheld(facts), quality if facts.unusable or _severe(facts) else "", _scope(facts), _answer(facts)]
     parts += [_measured(facts), _unmeasured(facts), "" if quality in parts else quality, CLOSING]
     return "\n\n".join(part for part in parts if part)
+
+
+def seen(facts: Facts) -> list[str]:
+    """What the model says, a few words for each condition that it sees; or the one reason why nothing is to be said."""
+    if facts.unanswered:
+        return ["no model has judged this ECG"]
+    if facts.abstained:
+        return ["answer withheld"]
+    if facts.task == "regression":
+        return [f"{label.title} {label.probability:.4g}" for label in facts.labels]
+    found = [f"{label.title} ({percent(label.probability)})" for label in facts.positive]
+    return found or ["nothing above its threshold"]
 
 
 def _severe(facts: Facts) -> bool:
@@ -75,7 +88,7 @@ def _scope(facts: Facts) -> str:
 
 
 def _answer(facts: Facts) -> str:
-    if facts.abstained or not facts.labels:
+    if not facts.judged:
         return ""
     if facts.task == "regression":
         return " ".join(f"Predicted {label.title}: {label.probability:.4g}." for label in facts.labels)
@@ -139,7 +152,7 @@ def _measured(facts: Facts) -> str:
 
 
 def _measurement(found: MeasurementFact) -> str:
-    shown = f"{_capital(found.title)} {found.rounded}{_unit(found)}"
+    shown = f"{capital(found.title)} {found.rounded}{_unit(found)}"
     return f"{shown}, {found.verdict} ({_range(found)})." if found.verdict else f"{shown}."
 
 
@@ -166,7 +179,8 @@ def _unmeasured(facts: Facts) -> str:
     return " ".join(told)
 
 
-def _capital(words: str) -> str:
+def capital(words: str) -> str:
+    """With a capital first letter, the rest as it is."""
     return words[:1].upper() + words[1:]
 
 

@@ -1,6 +1,7 @@
 """KubeRay manifests and the Slurm script: they parse, and agree with the package, its image and its jobs' flags."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ from tests.job_commands import ROOT, parsed
 
 DEPLOY = ROOT / "deploy"
 JOB = yaml.safe_load((DEPLOY / "kuberay" / "rayjob.yaml").read_text())
+STAGES = shlex.split(JOB["spec"]["entrypoint"])[-1]
 SERVICE = yaml.safe_load((DEPLOY / "kuberay" / "rayservice.yaml").read_text())
 CLUSTERS = {"rayjob": JOB["spec"]["rayClusterSpec"], "rayservice": SERVICE["spec"]["rayClusterConfig"]}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -35,7 +37,7 @@ def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_every_command_of_the_manifests_parses() -> None:
-    entrypoint = commands(JOB["spec"]["entrypoint"])
+    entrypoint = commands(STAGES)
     assert [re.search(r"jobs\.(\w+)", command)[1] for command in entrypoint] == [
         *("prepare", "dump", "cluster", "label", "pretrain", "finetune", "calibrate", "evaluate")
     ]
@@ -46,7 +48,7 @@ def test_every_command_of_the_manifests_parses() -> None:
             value = getattr(config, role, None)
             assert value is None or value in made, command
         made.add(config.output)
-    subprocess.run(["bash", "-n", "-c", JOB["spec"]["entrypoint"]], check=True)
+    subprocess.run(["bash", "-n", "-c", STAGES], check=True)
     slurm = commands((DEPLOY / "slurm" / "hubert_ecg.sh").read_text())
     real = [command for command in slurm if "jobs.VERB" not in command]
     assert len(real) == 2
@@ -58,7 +60,7 @@ def test_trainings_find_their_gpus() -> None:
     groups = {group["groupName"]: group for group in CLUSTERS["rayjob"]["workerGroupSpecs"]}
     [worker] = groups["gpu"]["template"]["spec"]["containers"]
     gpus = int(worker["resources"]["limits"]["nvidia.com/gpu"]) * groups["gpu"]["maxReplicas"]
-    for command in commands(JOB["spec"]["entrypoint"]):
+    for command in commands(STAGES):
         workers = getattr(parsed(command), "workers", None)
         if workers is not None and not isinstance(workers, int):
             assert workers.num * workers.gpus_each <= gpus
@@ -91,8 +93,34 @@ def test_the_image_has_what_kuberay_calls() -> None:
     assert re.search(r"apt-get install .* wget", dockerfile)
     assert "ENV PATH=/app/.venv/bin:$PATH" in dockerfile
     assert "/etc/profile.d/" in dockerfile, "login shells set the path anew"
-    assert "cd /app" in JOB["spec"]["entrypoint"]
+    assert "cd /app" in STAGES
     assert "WORKDIR /app" in dockerfile
+
+
+def test_all_stages_run_in_the_ray_job_and_none_in_its_submitter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KubeRay's submitter is a shell line with the entrypoint in it, not quoted."""
+    _put(
+        tmp_path,
+        "ray",
+        """
+        case "$2" in
+            status) exit 1 ;;
+            submit) while [ "$1" != -- ]; do shift; done; shift; printf '%s\\n' "$@" > "$0.submitted" ;;
+        esac""",
+    )
+    _put(tmp_path, "python", 'echo "$2" >> "$0.ran"; [ "$2" != "${FAILS:-}" ]')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    line = f"""if ! ray job status job-1 >/dev/null 2>&1 ; then ray job submit --no-wait --submission-id job-1 --
+        {JOB["spec"]["entrypoint"].strip()} ; fi ; ray job logs --follow job-1"""
+    subprocess.run(["bash", "-ce", "--", " ".join(line.split())], check=True)
+    assert not (tmp_path / "python.ran").exists()
+    assert (tmp_path / "ray.submitted").read_text() == f"bash\n-c\n{STAGES}\n"
+    monkeypatch.setenv("FAILS", "jobs.cluster")
+    job = shlex.join(["bash", "-c", STAGES.replace("/app", str(tmp_path))])
+    assert subprocess.run(job, shell=True, check=False).returncode == 1
+    assert (tmp_path / "python.ran").read_text().split() == ["jobs.prepare", "jobs.dump", "jobs.cluster"]
 
 
 def test_the_service_is_one_that_serve_takes() -> None:
@@ -150,9 +178,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A node of a Slurm cluster, as far as the script sees."""
     (tmp_path / "bin").mkdir()
     for name, body in STUBS.items():
-        stub = tmp_path / "bin" / name
-        stub.write_text(f"#!/bin/bash\n{body}\n")
-        stub.chmod(0o755)
+        _put(tmp_path / "bin", name, body)
     settings = {
         "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
         "SLURM_SUBMIT_DIR": str(tmp_path),
@@ -164,6 +190,13 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     return tmp_path
+
+
+def _put(folder: Path, name: str, body: str) -> None:
+    """A command of that name that does this."""
+    stub = folder / name
+    stub.write_text(f"#!/bin/bash\n{body}\n")
+    stub.chmod(0o755)
 
 
 SCRIPT = str(DEPLOY / "slurm" / "hubert_ecg.sh")

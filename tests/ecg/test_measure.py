@@ -1,5 +1,6 @@
 """Measurements against simulated recordings whose intervals are known, and LUDB against two independent detectors."""
 
+import tracemalloc
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from hubert_ecg.ecg.average_beat import average_beat
 from hubert_ecg.ecg.measure import Measurement, Measurements, measure, normal_range
+from hubert_ecg.ecg.r_peaks import find_beats, working_leads
 from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording, standard_12_lead
 from hubert_ecg.ecg.simulate import CONDITIONS, SimulatorConfig, Truth, cohort, simulate_condition, simulate_member
 from hubert_ecg.formats import read_recording
@@ -280,3 +283,22 @@ def test_heart_rates_of_all_of_ludb_agree_with_two_detectors(ludb_dir: Path) -> 
     listed, compared = _disagreements(ludb_dir, every=1)
     assert listed == []
     assert compared >= 80
+
+
+def test_the_memory_of_an_average_beat_is_its_members() -> None:
+    """Comparing all beats of a long recording with one another took ten times that, and the square of the time."""
+    samples = simulate_condition(["NORM"], seed=0)[0].samples
+    short, long = (
+        working_leads(Recording(samples=np.tile(samples, (1, times)), sampling_rate_hz=500.0)) for times in (1, 20)
+    )
+    wanted = average_beat(short, find_beats(short).peaks)
+    peaks = find_beats(long).peaks
+    tracemalloc.start()
+    found = average_beat(long, peaks)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert wanted is not None
+    assert found is not None
+    assert len(found.members) == peaks.size > 200
+    assert most_bytes < 160e6
+    np.testing.assert_allclose(found.samples, wanted.samples, atol=0.02)

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from hubert_ecg.ecg.finding import Finding
 from hubert_ecg.ecg.lead_statistics import lead_statistics
 from hubert_ecg.ecg.quality import QualityConfig, find_problems
-from hubert_ecg.ecg.recording import STANDARD_LEADS, Recording, standard_12_lead
+from hubert_ecg.ecg.recording import LOWEST_RATE_HZ, STANDARD_LEADS, Recording, standard_12_lead
 from hubert_ecg.ecg.simulate import SimulatorConfig, cohort, simulate_condition, simulate_member
-from hubert_ecg.errors import ConfigError
+from hubert_ecg.errors import ConfigError, RecordingError
 from hubert_ecg.formats import read_recording
 
 CLEAN, _ = simulate_condition(["NORM"], seed=1, noise_level=0.3)
@@ -200,6 +200,15 @@ def test_no_signal_makes_it_fail(samples: np.ndarray, rate_hz: float) -> None:
         assert finding.lead is None or finding.lead in recording.lead_names
         if finding.start_s is not None and finding.end_s is not None:
             assert 0 <= finding.start_s < finding.end_s <= recording.duration_s + 1e-6
+
+
+def test_the_lowest_rate_that_a_recording_may_have_is_judged_and_a_lower_one_refused() -> None:
+    """At 0.05 Hz the 10 s that lines are taken from held no sample."""
+    samples = np.random.default_rng(3).normal(size=(12, 2000)).astype(np.float32)
+    find_problems(Recording(samples=samples, sampling_rate_hz=LOWEST_RATE_HZ))
+    with pytest.raises(RecordingError, match="wanted a sampling rate of 1 to") as caught:
+        find_problems(Recording(samples=samples, sampling_rate_hz=0.05))
+    assert caught.value.reason == "bad sampling rate"
 
 
 @pytest.mark.parametrize("values", [{"flat_mv": 0}, {"noise_mv": 0.2}, {"arm_reversal_score": 0.1}])

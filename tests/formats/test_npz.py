@@ -30,14 +30,15 @@ def test_the_samples_are_the_only_array_or_the_one_of_a_known_name(tmp_path: Pat
     assert (recording.lead_names, recording.sampling_rate_hz, recording.record_id) == (STANDARD_LEADS, 250, "r")
 
 
-def test_rate_names_and_unit_in_the_archive_are_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_rate_names_and_unit_in_the_archive_are_followed(tmp_path: Path, kind: str) -> None:
     path = save(
         tmp_path / "r.npz",
         ecg=SAMPLES[:2].T * 1000,
         other=np.zeros(3),
         fs=400,
-        leads=np.array(["V1", "II"]),
-        units="uV",
+        leads=np.array(["V1", "II"], kind),
+        units=np.array("µV".encode() if kind == "S" else "uV"),
     )
     recording = read_recording(path, options=ReadOptions(sampling_rate_hz=100, units="V", lead_names=("I",)))
     np.testing.assert_allclose(recording.samples, SAMPLES[:2], rtol=1e-6)
@@ -66,6 +67,7 @@ def test_a_batch_is_counted_and_read(tmp_path: Path) -> None:
         ({"ecg": SAMPLES, "fs": 0.0}, "bad sampling rate", "above 0 Hz"),
         ({"ecg": SAMPLES, "fs": "fast"}, "bad sampling rate", "above 0 Hz"),
         ({"ecg": SAMPLES, "fs": 100, "unit": "mmHg"}, "unknown unit", "mmHg"),
+        ({"ecg": SAMPLES, "fs": 100, "lead_names": np.arange(12)}, "missing leads", "names of leads as text"),
         ({"a": SAMPLES, "b": SAMPLES}, "unreadable", "got 2 others"),
         ({"ecg": np.array([[{}] * 4] * 12), "fs": 100}, "unreadable", "Python objects"),
         ({"ecg": SAMPLES, "fs": np.array([{}])}, "unreadable", "Python objects"),

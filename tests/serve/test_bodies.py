@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,36 @@ def test_the_files_of_a_wfdb_record_are_one_recording(tmp_path: Path) -> None:
     # What the sender calls its files may name a person.
     assert "patient_name" not in repr(received.recording)
     assert received.place == "files.1"
+
+
+def header(name: str, samples: int, *signal_files: str) -> tuple[str, bytes]:
+    lines = [f"{file} 16 1000 16 0 0 0 0 {lead}" for file, lead in zip(signal_files, STANDARD_LEADS, strict=True)]
+    return f"{name}.hea", "\n".join([f"{name} {len(lines)} 500 {samples}", *lines, ""]).encode()
+
+
+def test_what_a_header_names_is_read_with_it_whatever_it_is_called() -> None:
+    limb, chest = bytes(6 * 2 * 5000), bytes(6 * 2 * 5000)
+    files = [header("s", 5000, *["s.dat"] * 6, *["s.xyz"] * 6), ("s.dat", limb), ("s.xyz", chest)]
+    assert len(bodies.from_files(files, ReadOptions(), paced=False, limits=LIMITS)) == 1
+    parts = [
+        file for name in "ab" for file in (header(name, 500, *[f"{name}.dat"] * 12), (f"{name}.dat", bytes(12000)))
+    ]
+    whole = [("m.hea", b"m/2 12 500 1000\na 500\nb 500\n"), *parts]
+    [received] = bodies.from_files(whole, ReadOptions(), paced=False, limits=LIMITS)
+    assert received.recording.samples.shape == (12, 1000)
+
+
+def test_many_headers_of_one_signal_file_do_not_multiply_it() -> None:
+    files = [header(f"r{i}", 5000, *["d.dat"] * 12) for i in range(3)] + [("d.dat", bytes(120_000))]
+    one = 12 * 5000 * 4
+    few = replace(LIMITS, max_bytes=2 * one)
+    assert len(bodies.from_files([*files[:2], files[3]], ReadOptions(), paced=False, limits=few)) == 2
+    found = refusal(bodies.from_files, files, ReadOptions(), paced=False, limits=few)
+    assert (found.status, found.problem.field) == (413, "files")
+    # The first that is too long ends it: the second would not even be readable.
+    long = [header("long", 40_000, *["d.dat"] * 12), ("d.dat", bytes(960_000)), ("b.npy", b"no npy")]
+    found = refusal(bodies.from_files, long, ReadOptions(), paced=False, limits=LIMITS)
+    assert found.problem.code == "too long"
 
 
 def test_several_files_are_several_recordings() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hubert_ecg.ecg.recording import Recording
 from hubert_ecg.errors import ConfigError, InputError
-from serve.client import FIRST_PAUSE_S, TIMED_OUT, UNREACHABLE, ServiceError, exchange, upload
+from serve.client import FIRST_PAUSE_S, LONGEST_ASKED_S, TIMED_OUT, UNREACHABLE, Client, ServiceError, exchange, upload
 from serve.schemas import PredictRequest
 
 
@@ -43,6 +43,8 @@ def test_pauses_double_and_follow_the_service() -> None:
     lost = httpx.ConnectError("refused")
     body, pauses = run(4, [lost, response(503), response(503, retry_after="7"), response(500), response(200, b"yes")])
     assert body == b"yes"
+    [asked_too_much] = run(1, [response(503, retry_after="86400"), response(200)])[1]
+    assert asked_too_much <= 1.5 * LONGEST_ASKED_S
     for pause, least in zip(pauses, [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 7.0, 8 * FIRST_PAUSE_S], strict=True):
         assert least <= pause <= 1.5 * least
 
@@ -117,3 +119,18 @@ def test_no_answer_in_time_is_not_the_same_as_nobody_there() -> None:
         with pytest.raises(ServiceError) as caught:
             run(0, [error])
         assert (caught.value.code, caught.value.status) == (code, None)
+
+
+def test_somebody_else_at_the_address_is_no_service() -> None:
+    for outcome in (response(302, location="/login"), response(204)):
+        with pytest.raises(ServiceError, match="check its address") as caught:
+            run(3, [outcome])
+        assert (caught.value.status, caught.value.code) == (None, UNREACHABLE)
+    with pytest.raises(ServiceError, match="80x0"):
+        Client("http://localhost:80x0")
+    with Client() as client:
+        client._client = httpx.Client(
+            base_url="http://a", transport=httpx.MockTransport(lambda _: httpx.Response(200, html="<h1>Log in</h1>"))
+        )
+        with pytest.raises(ServiceError, match="no ModelsResponse; check its address"):
+            client.models()

@@ -1,9 +1,14 @@
 """Who may call, and how often."""
 
+from pathlib import Path
+
 import pytest
 
 from hubert_ecg.errors import ConfigError
+from serve.app import build_app
 from serve.keys import ANYBODY, KeyRing, RateLimit, digest_of
+from serve.settings import ServiceSettings
+from tests.serve.service import save_classifier
 
 
 def test_without_keys_anybody_may_call() -> None:
@@ -23,8 +28,15 @@ def test_without_keys_anybody_may_call() -> None:
     ],
 )
 def test_keys_of_settings_and_environment(header: str | None, caller: str | None) -> None:
-    ring = KeyRing.of({"ward": digest_of("first")}, {"HUBERT_ECG_API_KEYS": "app:second"})
+    ring = KeyRing.of({"ward": digest_of("first")}, {"HUBERT_ECG_API_KEYS": " app:second\n"})
     assert ring.caller(header) == caller
+
+
+def test_processes_elsewhere_are_given_the_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUBERT_ECG_API_KEYS", "app:second")
+    settings = ServiceSettings(checkpoints={"c": save_classifier(tmp_path / "c")}, key_hashes={"ward": "0" * 64})
+    _, given = build_app(settings)._bound_deployment.init_args
+    assert given.key_hashes == {"ward": "0" * 64, "app": digest_of("second")}
 
 
 def test_the_hash_is_sha256() -> None:

@@ -93,11 +93,25 @@ def test_a_withheld_answer_shows_no_probability(tmp_path: Path) -> None:
     text = page_text(made(facts), tmp_path)
     assert "87%" not in text
     ecg, results = text.split("\f")[:2]
-    assert "answer withheld" in ecg
+    assert "Answer withheld" in ecg
     assert "Out of scope: paced" in ecg
     assert results.index("answer is withheld") < results.index("Conditions")
     assert results.index("Flat for 10 s.") < results.index("Conditions")
     assert results.index("a pacemaker was active") < results.index("Conditions")
+    assert "0.87" not in page_text(made(replace(facts, task="regression")), tmp_path)
+
+
+def test_what_no_model_has_judged_is_not_said_to_be_free_of_conditions(tmp_path: Path) -> None:
+    (item,) = items("a.npy")
+    facts = replace(FACTS, labels=(), unanswered="The service cannot be reached")
+    archive = zipfile.ZipFile(io.BytesIO(batch_zip([replace(item, facts=facts)], printed_at=AT)))
+    ecg, results, _ = page_text(archive.read("001_a.pdf"), tmp_path).split("\f")
+    summary = page_text(archive.read("summary.pdf"), tmp_path)
+    assert "No model has judged this ECG" in ecg
+    assert "The service cannot be reached." in results
+    assert "Conditions" not in results
+    assert summary.count("no model has judged") == 2  # what the model sees, and to beware of
+    assert "threshold" not in ecg + results + summary
 
 
 def test_a_contradiction_is_flagged_before_the_text_and_in_it(tmp_path: Path) -> None:
@@ -111,10 +125,11 @@ def test_a_contradiction_is_flagged_before_the_text_and_in_it(tmp_path: Path) ->
     assert "⚠ The rate is fast" not in shown
 
 
-def test_a_name_that_the_font_lacks_is_refused_and_in_a_text_it_is_a_box(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="patient, Name: wanted characters .* got 王伟"):
-        made(patient=PatientFields(name="王伟"))
-    assert "by ▯▯" in page_text(made(text="Written by 王伟."), tmp_path)
+@pytest.mark.parametrize("name", ["王伟", "דנ", "عم"], ids=["Chinese", "Hebrew", "Arabic"])
+def test_a_name_that_cannot_be_printed_is_refused_and_in_a_text_it_is_boxes(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"patient, Name: wanted characters .* got {name}"):
+        made(patient=PatientFields(name=name))
+    assert "by ▯▯." in page_text(made(text=f"Written by {name}."), tmp_path)
 
 
 def test_equal_arguments_give_equal_bytes_and_odd_texts_do_no_harm() -> None:

@@ -165,7 +165,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
         "body",
     ),
     "truncated DICOM": ({"files": [("files", ("a.dcm", bytes(128) + b"DICM\x02\x00"))]}, 422, "files.0"),
-    "zip bomb": ({"files": [("files", ("a.npz", zip_bomb()))], "params": RATE}, 413, "files.0"),
+    "zip bomb": ({"files": [("files", ("a.npz", zip_bomb()))], "data": RATE}, 413, "files.0"),
     "a file under another name": ({"files": [("other", ("a.npy", npy(ecg())))]}, 422, "other"),
     "text": ({"content": b"hello", "headers": {"content-type": "text/plain"}}, 415, "content-type"),
     "wrong key": ({"json": {}, "headers": {"authorization": "Bearer wrong"}}, 401, "authorization"),

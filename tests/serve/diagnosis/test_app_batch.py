@@ -29,10 +29,10 @@ def held() -> Session:
 def test_a_row_per_ecg_with_answer_quality_numbers_and_trouble() -> None:
     frame = batch_frame(held())
     assert list(frame["ECG"]) == ["Müller.edf", "=HYPERLINK(1)", "lead.npy"]
-    assert list(frame["Model"]) == ["atrial fibrillation", "withheld", "no answer"]
+    assert list(frame["Model"]) == ["atrial fibrillation (87%)", "answer withheld", "no model has judged this ECG"]
     assert list(frame["Quality"])[:2] == ["good", "unusable"]
-    assert frame["AFIB"].tolist()[:2] == [0.87, 0.87]
-    assert frame["AFIB"].isna().tolist() == [False, False, True]
+    assert frame["AFIB"].tolist()[0] == 0.87
+    assert frame["AFIB"].isna().tolist() == [False, True, True]
     assert frame["Heart rate (/min)"].tolist()[:2] == [121, 121]
     # What cannot be answered is still measured.
     assert 40 < frame["Heart rate (/min)"].tolist()[2] < 160
@@ -59,4 +59,4 @@ def test_the_zip_holds_a_pdf_for_each_and_summaries() -> None:
 def test_of_a_batch_with_no_answers_there_is_a_table_too() -> None:
     session = held()
     session.outcomes = {}
-    assert list(batch_frame(session)["Model"]) == ["no answer"] * 3
+    assert list(batch_frame(session)["Model"]) == ["no model has judged this ECG"] * 3

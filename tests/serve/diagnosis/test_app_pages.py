@@ -1,11 +1,16 @@
 """The app's pages while no service answers: the ECG is shown and measured all the same, and what to do is said."""
 
+from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from serve.paper.figure import paper_png
+from serve.report.picture import only_picture
 from tests.serve.diagnosis.answers import answer
 from tests.serve.diagnosis.app import button, checked, clicked, html_of, opened, uploaded, words_of
 from tests.serve.diagnosis.ecg_files import files_of, npy, npy_shapes, samples_mv
@@ -90,13 +95,15 @@ def test_a_batch_without_a_service_says_so_once_and_still_measures() -> None:
     page = clicked(page, "process")
     assert words_of(page).count("The service cannot be reached.") == 1
     frame = page.dataframe[0].value
-    assert list(frame["Model"]) == ["no answer"] * 3
+    assert list(frame["Model"]) == ["no model has judged this ECG"] * 3
     assert frame["Heart rate (/min)"].notna().all()
     page = clicked(page, "open")
     assert "ecg.dcm" in words_of(page)
     page = clicked(page, "next")
     assert "muse.xml" in words_of(page)
-    page = clicked(clicked(page, "to-batch"), "clear")
+    page = clicked(clicked(page, "to-batch"), "add")
+    assert page.button(key="back").label == "Back to the 3 ECGs"
+    page = clicked(clicked(page, "back"), "clear")
     assert "Or try a sample" in words_of(page)
     assert not page.session_state["held"].ecgs
 
@@ -139,6 +146,29 @@ def judged() -> AppTest:
     return checked(page)
 
 
+def test_a_withheld_answer_is_not_shown_beneath_the_words_that_withhold_it() -> None:
+    page = clicked(opened(), "sample-NORM")
+    page.session_state["held"].outcomes[0] = answer(abstained=True, abstain_reason="too noisy")
+    page.run()
+    assert "The model's answer is withheld: too noisy. " in unescape(words_of(checked(page)))
+    assert "Not shown, as the answer is withheld." in words_of(page)
+    assert "87%" not in words_of(page)
+
+
+def test_an_explanation_that_failed_is_asked_for_again_only_when_the_user_says_so() -> None:
+    page = clicked(opened(), "sample-NORM")
+    held = page.session_state["held"]
+    held.outcomes[0] = answer()
+    page.run()
+    page.selectbox(key="explain-0").set_value("AFIB").run()
+    first = held.explanations[0, "AFIB"]
+    assert first.kind == "down"
+    page.run()
+    assert held.explanations[0, "AFIB"] is first
+    clicked(page, "again-explain-0")
+    assert held.explanations[0, "AFIB"] is not first
+
+
 def asked_to_write(model: str, *, agree: bool = True) -> AppTest:
     page = judged()
     page.text_input(key="writer-model").set_value(model).run()
@@ -162,6 +192,25 @@ def test_nothing_is_sent_before_the_user_agrees_to_what_is_shown(writer: OpenAIS
         assert (content if isinstance(content, str) else content[0]["text"]) in shown
     assert "No contradiction" in words_of(page)
     assert "The model sees atrial fibrillation" in words_of(page)
+
+
+def test_the_picture_that_is_sent_is_of_the_sheet_on_the_page(
+    writer: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUBERT_ECG_REPORT_MODEL", "true")
+    page = judged()
+    held = page.session_state["held"]
+    ecg = held.ecgs[0].recording
+    long = np.tile(ecg.samples, 3)
+    held.ecgs[0] = replace(held.ecgs[0], recording=replace(ecg, samples=long))
+    page.run()
+    page.number_input(key="sheet").set_value(3).run()
+    next(each for each in page.checkbox if "I agree to send" in each.label).set_value(True).run()
+    clicked(page, "write")
+    [request] = writer.requests
+    address = request["body"]["messages"][1]["content"][1]["image_url"]["url"]
+    wanted = paper_png(long, ecg.sampling_rate_hz, ecg.lead_names, start_s=20.0)
+    assert b64decode(address.split(",")[1]) == only_picture(wanted)
 
 
 def test_consent_to_one_place_is_none_to_another(writer: OpenAIServer) -> None:

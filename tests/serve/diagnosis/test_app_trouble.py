@@ -3,12 +3,13 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from hubert_ecg.ecg.recording import Recording
+from hubert_ecg.errors import ConfigError
 from serve.diagnosis.service import explain, models, predict, predict_all
 from serve.diagnosis.settings import AppSettings
 from serve.diagnosis.trouble import Trouble
@@ -26,8 +27,9 @@ def answering(status: int | None, code: str = "some code") -> Iterator[AppSettin
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.do_GET()
+            with suppress(ConnectionError):  # who starts over does not listen
+                self.rfile.read(int(self.headers["content-length"]))
+                self.do_GET()
 
         def do_GET(self) -> None:
             if status is None:
@@ -90,6 +92,11 @@ def test_nobody_there() -> None:
     assert settings.service_url in outcome.detail
 
 
+def test_an_address_with_a_bad_port_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="service_url: wanted an address, got 'http://127.0.0.1:80o0'"):
+        AppSettings(service_url="http://127.0.0.1:80o0")
+
+
 def test_known_refusals_have_advice_of_their_own() -> None:
     with answering(422, "missing leads") as settings:
         outcome = predict(settings, RECORDING, model=None)
@@ -102,6 +109,25 @@ def test_one_lead_is_refused_before_anything_is_sent() -> None:
     assert isinstance(outcome, Trouble)
     assert outcome.kind == "refused"
     assert "(II)" in outcome.detail
+
+
+class Noting(dict[int, Recording]):
+    """Recordings that are counted as they are taken out."""
+
+    taken = 0
+
+    def __getitem__(self, number: int) -> Recording:
+        self.taken += 1
+        return super().__getitem__(number)
+
+
+def test_who_starts_over_does_not_wait_for_the_rest_of_a_batch() -> None:
+    recordings = Noting(dict.fromkeys(range(60), RECORDING))
+    with answering(422) as settings:
+        outcomes = predict_all(settings, recordings, model=None)
+        next(outcomes)
+        outcomes.close()
+    assert 1 <= recordings.taken < 60
 
 
 def test_a_batch_goes_on_past_a_bad_recording_and_ends_with_the_service() -> None:

@@ -10,6 +10,7 @@ from hubert_ecg.ecg.simulate import CONDITIONS
 from serve.diagnosis.samples import sample
 from serve.diagnosis.service import Answer
 from serve.diagnosis.session import Session
+from serve.schemas import ExplanationOut
 from tests.serve.diagnosis.app import checked, clicked, html_of, opened, uploaded, words_of
 from tests.serve.diagnosis.ecg_files import files_of, samples_mv
 from tests.serve.service import KEY, Service, running, save_classifier
@@ -52,7 +53,9 @@ def test_what_spoke_for_a_condition_is_asked_once_and_drawn() -> None:
     page.selectbox(key="explain-0").set_value("AFIB").run()
     assert 'class="attribution"' in html_of(checked(page))
     held: Session = page.session_state["held"]
-    assert np.array(held.explanations[0, "AFIB"].attributions).shape == (12, 1000)
+    explanation = held.explanations[0, "AFIB"]
+    assert isinstance(explanation, ExplanationOut)
+    assert np.array(explanation.attributions).shape == (12, 1000)
 
 
 def test_a_batch_of_samples_is_answered_and_each_ecg_opened() -> None:
