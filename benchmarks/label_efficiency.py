@@ -260,6 +260,8 @@ def main() -> None:
     with reporting("label_efficiency", parser) as (options, report):
         if (options.labels is None) != (options.steps is None):
             parser.error("wanted --labels and --steps together, or neither")
+        if options.labels is not None and not 0 < options.labels <= 100:
+            parser.error(f"--labels: wanted more than 0 and at most 100 %, got {options.labels:g}")
         report.head()
         measure(options, report)
 
@@ -267,9 +269,11 @@ def main() -> None:
 def measure(options: argparse.Namespace, report: Report) -> None:
     """All conditions; what stands behind the rows goes into the details."""
     experiment = Experiment(root=Path(options.output), threads=options.threads)
+    asked: Sequence[Condition] = CONDITIONS
+    if options.labels is not None:
+        asked = (Condition(share=options.labels / 100, steps=options.steps),)
     conditions: dict[str, Any] = {}
-    own = [] if options.labels is None else [Condition(share=options.labels / 100, steps=options.steps)]
-    for condition, figures in run(options.input, experiment, own or CONDITIONS):
+    for condition, figures in run(options.input, experiment, asked):
         conditions[condition] = figures
         for row in rows(condition, figures):
             report.add(row)

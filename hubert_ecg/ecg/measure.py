@@ -8,7 +8,7 @@ Median absolute error on 226 simulated recordings of all conditions, with noise:
 (too long, as it reaches to where the slope vanishes), QT 5 ms; NeuroKit2's own delineation, the median of beats and
 leads, is off by 73, 75 and 48 ms there, and is not used. On PTB-XL at 100 Hz (medians, 200 recordings
 each): normal PR 165, QRS 88, QTc 391 ms; first-degree block PR 235 ms; left and right bundle branch block QRS 160 and
-140 ms. A PR where there is no P wave: 6 of 200 with fibrillation, 5 of 33 with flutter. 35 ms of one core each.
+140 ms. A PR where there is no P wave: 6 of 200 with fibrillation, 5 of 33 with flutter. About 0.1 s of one core each.
 """
 
 from collections.abc import Mapping

@@ -45,7 +45,7 @@ class PredictConfig(RawInput):
     crops: CropConfig = field(default_factory=CropConfig)
     """Which crops of a recording the model sees."""
     measurements: bool = False
-    """Also measure heart rate, PR, QRS, QT, QTc and axis: 35 ms per recording."""
+    """Also measure heart rate, PR, QRS, QT, QTc and axis: about 0.1 s of one core per recording."""
     embedding_layers: tuple[int, ...] = ()
     """Encoder layers, counted from 0, whose pooled outputs are written too; -1 is what the classifier's head reads."""
     single_file: bool = True

@@ -41,8 +41,8 @@ class Rates:
     labels)."""
     training_passes: float = 3.0
     """Forward and backward passes of a step, in forward passes."""
-    measure_core_s: float = 0.5
-    """One core, intervals of one ECG by NeuroKit2. An assumption."""
+    measure_core_s: float = 0.1
+    """One core, intervals of one ECG of 10 s at 500 Hz (timed over nine simulated ones)."""
     raw_bytes: float = 120_000.0
     """One ECG of 12 leads, 10 s, 500 Hz as 16-bit WFDB."""
     waveform_bytes: float = 17_000.0

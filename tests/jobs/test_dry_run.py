@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks.saved import RESULTS, saved_runs
 from hubert_ecg.clustering.codebook import Codebook
 from hubert_ecg.datasets.labels import LabelSet
 from hubert_ecg.errors import ArtifactError, ConfigError, ResourceError
@@ -329,3 +330,15 @@ def test_a_training_costs_what_its_encoder_does(place: Path, size: Size) -> None
     passes = 10 * config.batch_size * rates.training_passes + 2 * 300
     wanted = forward_flops(model_config(size), 12 * 500) * passes / rates.core_flops
     assert estimate("finetune", config, rates).core_s == pytest.approx(wanted)
+
+
+def test_speeds_are_those_of_the_saved_benchmarks() -> None:
+    """Rounded: a benchmark that is saved anew and finds other speeds wants new rates."""
+    found = {row["name"]: float(np.median(row["ours"])) for run in saved_runs(ROOT / RESULTS) for row in run["rows"]}
+    prepared_ms = found["all of jobs.prepare, 500 Hz, 50,000 ECGs"]
+    described = found["all of jobs.label, MFCC, K = 100, 3 crops, 50,176 ECGs"]
+    through_tiny = found["all of jobs.label, latents of tiny, K = 100, 3 crops, 4,096 ECGs"]
+    assert RATES.prepare_core_s * 1e3 == pytest.approx(prepared_ms, rel=0.02)
+    assert 1 / RATES.descriptor_core_s == pytest.approx(3 * described, rel=0.02)
+    flops = forward_flops(model_config("tiny"), 12 * 500)
+    assert RATES.core_flops == pytest.approx(3 * through_tiny * flops, rel=0.1)
